@@ -1,0 +1,1 @@
+"""spread.conf: grammar, model, checks, configuration hash, derived timeouts."""

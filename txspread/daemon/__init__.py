@@ -1,0 +1,1 @@
+"""The Twisted shell round the engine: sockets, service, logging, command line."""

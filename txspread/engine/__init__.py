@@ -1,0 +1,1 @@
+"""The protocol, sans-IO: bytes and time in, effects out."""

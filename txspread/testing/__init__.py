@@ -1,0 +1,1 @@
+"""What the tests of programs that use txspread can import."""

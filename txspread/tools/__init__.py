@@ -1,0 +1,1 @@
+"""Work-alikes of the programs that come with Spread."""
