@@ -122,6 +122,20 @@ class LocalSessions(Protocol):
         """Serve clients again."""
 
 
+class ClientGate(Protocol):
+    """How the ordering layer holds clients back while its down queue is full.
+
+    Independent of :meth:`LocalSessions.block`: clients are served only while
+    neither layer has stopped them.
+    """
+
+    def stop_clients(self) -> None:
+        """Stop reading clients and accepting connections (water mark reached)."""
+
+    def serve_clients(self) -> None:
+        """The queue is below the water mark again."""
+
+
 class StreamTransport(Protocol):
     """One accepted client connection, as the sessions layer uses it."""
 
