@@ -389,7 +389,8 @@ class Builder:
             f"Successfully configured Segment {index} [{address}:{port}] with {len(daemons)} procs:"
         )
         for daemon in daemons:
-            self.notice(f"\t{daemon.name:>20}: {daemon.address}")
+            padding = " " * (MAX_PROC_NAME - len(daemon.name_bytes))
+            self.notice(f"\t{padding}{daemon.name}: {daemon.address}")
 
     def _daemon(self, tree: Tree[Token], segment: int, index: int, port: int) -> Daemon:
         token, *addresses = _tokens(tree)

@@ -17,7 +17,7 @@ from lark import Lark, Token, Tree, UnexpectedToken
 
 from txspread.config.errors import ConfigurationError
 from txspread.config.options import FLAGS, OPTIONS, PRIORITIES
-from txspread.config.scanner import KEYWORDS, VALUES, SpreadConfLexer, scan
+from txspread.config.scanner import KEYWORDS, VALUES, SpreadConfLexer
 
 _PARSER: Final = Lark.open_from_package(
     "txspread.config",
@@ -35,9 +35,9 @@ _WORDS: Final = {
     "CLOSE": "'}'",
     "EQUALS": "'='",
     "BANG": "'!'",
-    "FLAG": "a log flag (" + " ".join(FLAGS) + ")",
+    "FLAG": "a log flag",
     "LETTER": "M, C or D",
-    "PRIORITY": "a priority (" + " ".join(PRIORITIES) + ")",
+    "PRIORITY": ", ".join(PRIORITIES),
     "BOOL": "true, yes, false or no",
     "TRIVAL": "on, off or auto",
     "LINK": "Hop or TcpHop",
@@ -103,8 +103,8 @@ def _name_hint(token: Token, found: str) -> str | None:
     return None
 
 
-def _hint(token: Token, found: str, accepts: set[str], last: Token | None) -> str | None:
-    """Guess what was meant; ``last`` is the token before."""
+def _hint(token: Token, found: str, accepts: set[str]) -> str | None:
+    """Guess what was meant."""
     if token.type == "$END":
         return None
     if "SPREAD_SEGMENT" in accepts:
@@ -120,11 +120,15 @@ def _hint(token: Token, found: str, accepts: set[str], last: Token | None) -> st
     if "PRIORITY" in accepts and found == "DEBUG":
         return "the lowest priority is written pDEBUG"
     if "FLAG" in accepts:
-        if last is not None and last.type == "BANG":
+        if "BANG" not in accepts:
             return "'!' must stand before a flag"
-        close = difflib.get_close_matches(found.strip(",;").upper()[:64], FLAGS, 1)
+        word = found.strip(",;").upper()[:64]
+        close = [flag for flag in FLAGS if len(word) > 3 and flag.startswith(word)]
+        close = close or difflib.get_close_matches(word, FLAGS, 1)
         separators = "flags are separated by blanks; " if found[-1:] in ",;" else ""
-        return separators + (f"did you mean {close[0]}?" if close else "") or None
+        return separators + (
+            f"did you mean {close[0]}?" if close else "the flags are " + " ".join(FLAGS)
+        )
     if "COSTS" in accepts and token.type == "NUMBER":
         return "a single cost must be followed by a blank"
     if "STRING" in accepts and "CLOSE" in accepts:
@@ -143,8 +147,6 @@ def syntax_error(error: UnexpectedToken, text: str, file_name: str | None) -> Co
     token = error.token
     accepts = set(error.accepts or error.expected)
     words = _in_words(accepts)
-    history = error.token_history or []
-    last = history[-1] if history else None
     if token.type == "$END":
         line = text.count("\n") + 1
         column = len(text) - (text.rfind("\n") + 1) + 1
@@ -157,7 +159,7 @@ def syntax_error(error: UnexpectedToken, text: str, file_name: str | None) -> Co
         found = text[token.start_pos : token.end_pos]
         shown = found if len(found) <= 60 else found[:57] + "..."
         message = f"found {shown!r} where {_join(words)} is expected"
-        hint = _hint(token, found, accepts, last)
+        hint = _hint(token, found, accepts)
         if hint:
             message += f" ({hint})"
     return ConfigurationError(message, file_name, line, column, words, found)
@@ -175,6 +177,3 @@ def read_syntax(text: str, file_name: str | None) -> Tree[Token]:
     except ConfigurationError as error:
         error.file_name = file_name
         raise
-
-
-__all__ = ["read_syntax", "scan", "syntax_error"]
