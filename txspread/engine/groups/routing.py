@@ -1,0 +1,93 @@
+"""Which local sessions get a regular message.
+
+A name that begins with ``#`` is always a private group, whatever groups exist;
+any other is a group, whose local members all receive.  A session receives once,
+however often it is named.  Unknown and malformed names select nobody.
+
+The usual message names one existing group by a field padded with NULs: that is
+one look-up in :attr:`GroupTable.by_field` and no work here.  For lists of groups
+the receivers are kept per list until the next change of any local member; lists
+with a private group are resolved each time, because sessions come and go without
+an event of this layer.
+
+Upstream misreads lists of 44 and more names; they are read right here.
+
+Source: ``docs/protocol/groups.md`` section 5.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from txspread.engine.groups.names import split_private_group
+from txspread.engine.groups.state import GroupTable
+from txspread.engine.interfaces import LocalSession, LocalSessions
+from txspread.wire.constants import MAX_GROUP_NAME
+from txspread.wire.message import field_name
+
+_HASH: Final = ord("#")
+_MAX_LISTS: Final = 1024
+"""Group lists whose receivers are kept, at most 3200 bytes each."""
+_MAX_PRIVATE: Final = 4096
+"""Private group fields that are kept parsed."""
+
+
+class Router:
+    """Finds the receivers of regular messages at this daemon."""
+
+    def __init__(self, table: GroupTable, sessions: LocalSessions, my_name: bytes) -> None:
+        self._table = table
+        self._sessions = sessions
+        self._my_name = my_name
+        self._lists: dict[bytes, tuple[int, tuple[LocalSession, ...]]] = {}
+        self._private: dict[bytes, bytes | None] = {}
+
+    def one(self, name_field: bytes) -> tuple[LocalSession, ...]:
+        """Receivers of a message to one name."""
+        if name_field[0] == _HASH:
+            session = self._private_session(name_field)
+            return () if session is None else (session,)
+        group = self._table.groups.get(field_name(name_field))
+        return () if group is None else group.fan_out
+
+    def many(self, fields: bytes) -> tuple[LocalSession, ...]:
+        """Receivers of a message to the names of a whole group array, each once."""
+        generation = self._table.generation
+        kept = self._lists.get(fields)
+        if kept is not None and kept[0] == generation:
+            return kept[1]
+        chosen: dict[int, LocalSession] = {}
+        private = False
+        for at in range(0, len(fields), MAX_GROUP_NAME):
+            field = fields[at : at + MAX_GROUP_NAME]
+            private = private or field[0] == _HASH
+            for session in self.one(field):
+                chosen[id(session)] = session
+        targets = tuple(chosen.values())
+        if not private:
+            if len(self._lists) >= _MAX_LISTS:
+                self._lists.clear()
+            self._lists[fields] = (generation, targets)
+        return targets
+
+    def names_group(self, fields: bytes) -> bool:
+        """Tell whether a group array names an existing group."""
+        groups = self._table.groups
+        return any(
+            fields[at] != _HASH and field_name(fields[at : at + MAX_GROUP_NAME]) in groups
+            for at in range(0, len(fields), MAX_GROUP_NAME)
+        )
+
+    def _private_session(self, name_field: bytes) -> LocalSession | None:
+        """The session of this daemon that a private group names."""
+        if name_field in self._private:
+            name = self._private[name_field]
+        else:
+            name = field_name(name_field)
+            parts = split_private_group(name)
+            if parts is None or parts[1] != self._my_name:
+                name = None
+            if len(self._private) >= _MAX_PRIVATE:
+                self._private.clear()
+            self._private[name_field] = name
+        return None if name is None else self._sessions.find(name)
