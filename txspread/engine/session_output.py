@@ -1,0 +1,79 @@
+"""What waits to be written to one client.
+
+Frames are queued whole and shared: one delivered message queued for a thousand
+clients exists once.  The shell takes as many bytes as the kernel may accept,
+makes one system call, and reports how many were accepted; the queue restarts at
+the exact byte.  A partly written frame still counts as one message
+(``docs/protocol/client-session.md`` section 6.2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class OutputQueue:
+    """Frames for one client, in order, never interleaved."""
+
+    __slots__ = ("_frames", "_written", "size")
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()
+        self._written = 0
+        self.size = 0
+        """Bytes that wait."""
+
+    @property
+    def frames(self) -> int:
+        """Messages that wait, the partly written one included."""
+        return len(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def append(self, frame: bytes) -> None:
+        """Queue one frame; empty ones are left out."""
+        if frame:
+            self._frames.append(frame)
+            self.size += len(frame)
+
+    def buffers(self, limit: int) -> list[bytes | memoryview]:
+        """The next bytes to write, in order, without taking them off.
+
+        Args:
+            limit: stop once this many bytes are collected.  The last buffer is
+                given whole, so the sum may be larger.
+
+        """
+        taken: list[bytes | memoryview] = []
+        if not self._frames:
+            return taken
+        total = -self._written
+        for frame in self._frames:
+            taken.append(frame)
+            total += len(frame)
+            if total >= limit:
+                break
+        if self._written:
+            taken[0] = memoryview(self._frames[0])[self._written :]
+        return taken
+
+    def consumed(self, count: int) -> None:
+        """Take off ``count`` bytes, which the kernel has accepted."""
+        count = min(count, self.size)
+        self.size -= count
+        if not self.size:
+            self._frames.clear()
+            self._written = 0
+            return
+        count += self._written
+        frames = self._frames
+        while count >= len(frames[0]):
+            count -= len(frames.popleft())
+        self._written = count
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._frames.clear()
+        self._written = 0
+        self.size = 0

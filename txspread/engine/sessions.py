@@ -1,0 +1,670 @@
+"""The client sessions of one daemon: admission, reading, delivery, ending.
+
+Rules in prose (the states are in :mod:`~txspread.engine.sessions_state`, the
+handshake in :mod:`~txspread.engine.handshake`, the checks of messages in
+:mod:`~txspread.engine.session_validation`).
+
+* At most 997 sessions hold a name.  Each connection has a timer of its own; a
+  silent or slow client delays nobody.
+* A batch of bytes is cut into frames, each frame is checked and submitted to the
+  ordering layer.  A bad frame ends its session and nothing else.
+* Clients are not served while the ordering layer's queue has reached the water
+  mark, while it says so, and during the state exchange between daemons.  Bytes
+  that arrive then are kept, the transport is paused, and :meth:`Sessions.flush`
+  goes on where processing stopped, in the order in which clients were stopped.
+  A stream that ends meanwhile is noticed afterwards.
+* Frames for a client are queued, and written once in each turn by
+  :meth:`Sessions.flush`.  A client whose queue is full is written to at once and,
+  if that does not help, loses its session.
+* Every accepted session is ended by exactly one KILL; its name is free again
+  when that KILL has been delivered.
+
+Source: ``docs/protocol/client-session.md`` sections 2 to 6; upstream
+``session.c``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from txspread.config.model import Configuration
+from txspread.engine.alarms import AlarmSink, Category, Priority
+from txspread.engine.authentication import Authentication
+from txspread.engine.handshake import (
+    AUTHENTICATION_TIMEOUT,
+    CONNECT_TIMEOUT,
+    Handshake,
+    PeerAddress,
+    State,
+    reject_byte,
+)
+from txspread.engine.interfaces import LocalSession, Ordering, StreamTransport
+from txspread.engine.session_validation import (
+    DATA_TYPE_MASK,
+    DATA_TYPES,
+    HINT_FOREIGN_BITS,
+    MAX_MESSAGE_SIZE,
+    Refusal,
+    check_header,
+    finish_frame,
+    printable,
+    targets_bounded,
+    unbounded_target,
+)
+from txspread.engine.sessions_state import Session, SessionState
+from txspread.wire.constants import (
+    JOIN_MESS,
+    KILL_MESS,
+    MAX_GROUP_NAME,
+    MAX_GROUPS_PER_MESSAGE,
+    MAX_SESSIONS,
+    MESSAGE_HEADER_SIZE,
+    SELF_DISCARD,
+    WATER_MARK,
+    PacketType,
+    ServiceType,
+    SpreadCode,
+)
+from txspread.wire.identifiers import format_address
+from txspread.wire.message import (
+    HEADER_LE,
+    encode_message,
+    encode_reject,
+    field_name,
+    name_field,
+)
+
+DAEMON_VERSION: Final = (4, 4, 0)
+"""Version that clients are told."""
+MAX_SESSION_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that may be queued for one client, besides the bound in messages."""
+MAX_CONNECTING: Final = MAX_SESSIONS
+"""Connections that may be without an accepted connect request at one time."""
+
+_GENERATED_NAMES: Final = 9999
+_GENERATED_NAME_SIZE: Final = 9
+_OPERATIONAL: Final = SessionState.OPERATIONAL
+_DAEMON_KILL: Final = ServiceType.KILL_MESS | ServiceType.SAFE_MESS
+_unpack_header = HEADER_LE.unpack_from
+_data_type = DATA_TYPES.get
+
+
+class SessionHost(Protocol):
+    """What the sessions ask of the world besides their transports."""
+
+    def pause_accepting(self) -> None:
+        """Accept no new client connection for now."""
+
+    def resume_accepting(self) -> None:
+        """Accept client connections again."""
+
+
+class Sessions:
+    """All client sessions; a ``LocalSessions`` and a ``ClientGate``.
+
+    Args:
+        me_name: name of this daemon, 1 to 19 bytes.
+        configuration: limits; see :meth:`reconfigure`.
+        ordering: takes messages.  :attr:`ordering` may be replaced until the
+            first client is there.
+        alarms: sink for log lines.
+        random: numbers in [0, 1), for invented names.
+        host: pauses and resumes the listeners.
+        authentication: methods in force; None takes the names of the
+            configuration, without access file and passwords.
+        daemon_version: version that clients are told.
+        max_session_bytes: bytes that may be queued for one client; at least
+            one largest message is always let in.
+
+    """
+
+    def __init__(
+        self,
+        me_name: bytes,
+        configuration: Configuration,
+        ordering: Ordering,
+        alarms: AlarmSink,
+        random: Callable[[], float],
+        host: SessionHost,
+        *,
+        authentication: Authentication | None = None,
+        daemon_version: tuple[int, int, int] = DAEMON_VERSION,
+        max_session_bytes: int = MAX_SESSION_BYTES,
+    ) -> None:
+        self.me_name = me_name
+        self.ordering = ordering
+        self.authentication = authentication or Authentication.build(
+            configuration.allowed_auth_methods, configuration.required_auth_methods
+        )
+        self.join_allowed: Callable[[bytes], bool] | None = None
+        """Asked before a JOIN is ordered, with the group; False sends a reject
+        message (docs/protocol/client-session.md section 5.6)."""
+        self._alarms = alarms
+        self._random = random
+        self._host = host
+        self._daemon_version = daemon_version
+        self._max_messages = configuration.max_session_messages
+        self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
+        self._now = 0.0
+        self._names: dict[bytes, Session] = {}
+        self._authorized: dict[bytes, Session] = {}
+        self._connecting: dict[Session, float] = {}
+        self._authenticating: dict[Session, float] = {}
+        self._dirty: list[Session] = []
+        self._held: deque[Session] = deque()
+        self._blocked = False
+        self._gated = False
+        self._full = False
+        self._stopped = False
+        self._accepting = True
+
+    # --- what others may know
+
+    @property
+    def count(self) -> int:
+        """Sessions that hold a name: in authentication, operational, or being killed."""
+        return len(self._names)
+
+    @property
+    def serving(self) -> bool:
+        """Whether clients are read."""
+        return not self._stopped
+
+    def sessions(self) -> list[Session]:
+        """The sessions that hold a name, oldest first."""
+        return list(self._names.values())
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Take over MaxSessionMessages and the authentication methods of a reloaded file."""
+        self._max_messages = configuration.max_session_messages
+        old = self.authentication
+        self.authentication = Authentication.build(
+            configuration.allowed_auth_methods,
+            configuration.required_auth_methods,
+            old.access,
+            old.passwords,
+            old.verify,
+        )
+
+    # --- inputs from the shell
+
+    def opened(self, transport: StreamTransport, peer: PeerAddress, now: float) -> Session:
+        """Take a new connection."""
+        self._now = now
+        session = Session(transport, peer)
+        if len(self._names) >= MAX_SESSIONS:
+            self._alarm("Sess_accept: rejecting session due to quota")
+            self._send(session, reject_byte(SpreadCode.REJECT_QUOTA))
+            self._close_after_flush(session)
+            return session
+        if len(self._connecting) >= MAX_CONNECTING:
+            # Whoever has been silent longest makes room for a client that may speak.
+            self._refuse(next(iter(self._connecting)))
+        session.handshake = Handshake(
+            self.authentication,
+            lambda name: self._claim(session, name),
+            self.me_name,
+            self._daemon_version,
+            peer,
+            self._alarms,
+        )
+        self._connecting[session] = now + CONNECT_TIMEOUT
+        self._update_accepting()
+        return session
+
+    def received(self, session: Session, data: bytes, now: float) -> None:
+        """Take bytes from a client, whole frames or not."""
+        self._now = now
+        if self._stopped or session.held:
+            if session.state in (SessionState.HANDSHAKE, _OPERATIONAL) and not session.closing:
+                session.keep(data)
+                self._hold(session)
+            return
+        if session.state is _OPERATIONAL:
+            if session.chunks:
+                session.keep(data)
+                if session.chunks_size < session.needed:
+                    return
+                data = session.take()
+            self._read_frames(session, data)
+        elif session.state is SessionState.HANDSHAKE:
+            self._read_handshake(session, data)
+
+    def writable(self, session: Session, now: float) -> None:
+        """The kernel takes bytes for this client again."""
+        self._now = now
+        if len(session.output):
+            session.transport.flush()
+
+    def closed(self, session: Session, now: float) -> None:
+        """The client's stream has ended: end of file or an error."""
+        self._now = now
+        if session.state in (SessionState.KILLED, SessionState.GONE):
+            return
+        session.ended = True
+        if self._stopped or session.held:
+            self._hold(session)
+        else:
+            self._end(session)
+
+    def timer(self, now: float) -> None:
+        """Close connections that have not completed a step in time."""
+        self._now = now
+        self._expire(self._connecting, CONNECT_TIMEOUT, now)
+        self._expire(self._authenticating, AUTHENTICATION_TIMEOUT, now)
+
+    def next_timer(self) -> float | None:
+        """When :meth:`timer` has something to do, on the clock of the inputs."""
+        times = [
+            next(iter(waiting.values()))
+            for waiting in (self._connecting, self._authenticating)
+            if waiting
+        ]
+        return min(times) if times else None
+
+    def flush(self) -> None:
+        """End a turn: serve clients that had to wait, then write to all that have output.
+
+        Each session written to since the last flush is flushed once.
+        """
+        if self._full and self.ordering.queued() < WATER_MARK:
+            self._full = False
+            self._update_stopped()
+        if self._held and not self._stopped:
+            self._serve_held()
+        while self._dirty:
+            dirty = self._dirty
+            self._dirty = []
+            for session in dirty:
+                session.dirty = False
+                if session.closing:
+                    session.transport.flush()
+                    session.transport.close()
+                elif len(session.output):
+                    session.transport.flush()
+
+    # --- LocalSessions, for the groups layer
+
+    def find(self, private_group: bytes) -> Session | None:
+        """The accepted session of that private group whose KILL is not delivered yet."""
+        return self._authorized.get(private_group)
+
+    def write(self, session: LocalSession, frame: bytes) -> None:
+        """Queue one frame for a client; a full queue ends its session."""
+        assert isinstance(session, Session)
+        if session.state is not _OPERATIONAL:
+            return
+        output = session.output
+        if (
+            len(output) >= self._max_messages or output.size + len(frame) > self._max_bytes
+        ) and not self._make_room(session, len(frame)):
+            return
+        output.append(frame)
+        session.messages_delivered += 1
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+
+    def killed(self, private_group: bytes) -> None:
+        """A KILL of that session was delivered: forget it, its name is free."""
+        session = self._authorized.pop(private_group, None)
+        if session is None:
+            return
+        self._names.pop(session.name, None)
+        if session.state is _OPERATIONAL:
+            # Only a peer that lies can order a KILL for a client of ours.
+            self._alarms.alarm(
+                Category.SESSION | Category.PRINT,
+                Priority.WARNING,
+                "Sess_handle_kill: session %s ( mailbox %d ) was killed by a peer",
+                printable(session.name),
+                session.mailbox,
+            )
+            session.state = SessionState.KILLED
+            self._disconnect(session)
+        session.state = SessionState.GONE
+        self._update_accepting()
+
+    def block(self) -> None:
+        """Stop reading clients and accepting connections: the state exchange begins."""
+        self._blocked = True
+        self._update_stopped()
+        self._update_accepting()
+
+    def unblock(self) -> None:
+        """Serve clients again, from the next :meth:`flush` on."""
+        self._blocked = False
+        self._update_stopped()
+        self._update_accepting()
+
+    # --- ClientGate, for the ordering layer
+
+    def stop_clients(self) -> None:
+        """Stop reading clients: the down queue has reached the water mark."""
+        self._gated = True
+        self._update_stopped()
+
+    def serve_clients(self) -> None:
+        """Serve clients again, from the next :meth:`flush` on."""
+        self._gated = False
+        self._update_stopped()
+
+    # --- stopping and serving
+
+    def _update_stopped(self) -> None:
+        self._stopped = self._blocked or self._gated or self._full
+
+    def _update_accepting(self) -> None:
+        # New connections cost little and their bytes are held like all others, so
+        # the water mark, which comes and goes, does not touch the listeners.
+        crowded = self._stopped and len(self._connecting) >= MAX_CONNECTING
+        accepting = not (self._blocked or crowded)
+        if accepting != self._accepting:
+            self._accepting = accepting
+            if accepting:
+                self._host.resume_accepting()
+            else:
+                self._host.pause_accepting()
+
+    def _hold(self, session: Session) -> None:
+        if not session.held:
+            session.held = True
+            self._held.append(session)
+            session.transport.pause()
+
+    def _serve_held(self) -> None:
+        held = self._held
+        while held and not self._stopped:
+            session = held.popleft()
+            session.held = False
+            if session.state is _OPERATIONAL:
+                if session.chunks:
+                    self._read_frames(session, session.take())
+            elif session.state is SessionState.HANDSHAKE:
+                if session.chunks:
+                    self._read_handshake(session, session.take())
+            else:
+                continue
+            if session.held:
+                continue
+            if session.ended:
+                self._end(session)
+            elif session.state in (SessionState.HANDSHAKE, _OPERATIONAL):
+                session.transport.resume()
+        self._update_accepting()
+
+    # --- reading
+
+    def _read_frames(self, session: Session, data: bytes) -> None:
+        """Cut ``data`` into frames, check and submit them, keep the rest.
+
+        A header that is byte for byte the one before has passed before: clients
+        that send much send alike.  Everything but little-endian data goes the
+        long way round through :func:`check_header`.
+        """
+        ordering = self.ordering
+        submit = ordering.submit
+        field = session.sender_field
+        header = session.known_header
+        size = session.known_size
+        groups = session.known_groups
+        last = session.known_last
+        packet_type = session.known_type
+        end = len(data)
+        at = 0
+        received = 0
+        room = WATER_MARK - ordering.queued()
+        needed = MESSAGE_HEADER_SIZE
+        while end - at >= MESSAGE_HEADER_SIZE:
+            if room <= 0:
+                room = WATER_MARK - ordering.queued()
+                if room <= 0:
+                    self._full = True
+                    self._update_stopped()
+            if self._stopped:
+                break
+            if data[at : at + MESSAGE_HEADER_SIZE] != header:
+                type_, sender, groups, hint, data_len = _unpack_header(data, at)
+                kind = _data_type(type_ & DATA_TYPE_MASK)
+                size = MESSAGE_HEADER_SIZE + MAX_GROUP_NAME * groups + data_len
+                if (
+                    kind is None
+                    or sender != field
+                    or hint & HINT_FOREIGN_BITS
+                    or not 0 <= groups <= MAX_GROUPS_PER_MESSAGE
+                    or not 0 <= data_len <= size <= MAX_MESSAGE_SIZE
+                ):
+                    header = b""
+                    needed = self._read_other(session, data, at)
+                    if at + needed > end:
+                        break
+                    at += needed
+                    needed = MESSAGE_HEADER_SIZE
+                    room -= 1
+                    received += 1
+                    if session.state is not _OPERATIONAL:
+                        return
+                    continue
+                packet_type = kind
+                header = data[at : at + MESSAGE_HEADER_SIZE]
+                # The last byte of the only name; without one a byte that is 0.
+                last = 79 if groups else 35
+            stop = at + size
+            if stop > end:
+                needed = size
+                break
+            if (groups > 1 or data[at + last]) and not targets_bounded(data, groups, at):
+                self._refuse_frame(session, unbounded_target(session.private_group))
+                return
+            submit(data[at:stop], packet_type)
+            at = stop
+            room -= 1
+            received += 1
+            if session.state is not _OPERATIONAL:
+                return
+        session.messages_received += received
+        session.known_header = header
+        session.known_size = size
+        session.known_groups = groups
+        session.known_last = last
+        session.known_type = packet_type
+        if at < end:
+            session.needed = needed
+            session.keep(data[at:])
+            if self._stopped:
+                self._hold(session)
+
+    def _read_other(self, session: Session, data: bytes, at: int) -> int:
+        """Take one frame that is not plain little-endian data; its size.
+
+        The size may reach beyond ``data``: then nothing was done.
+        """
+        checked = check_header(data, at, session.private_group)
+        if isinstance(checked, Refusal):
+            self._refuse_frame(session, checked)
+            return 0
+        size = checked.size
+        if at + size > len(data):
+            return size
+        frame = finish_frame(checked, data[at : at + size], session.private_group)
+        if isinstance(frame, Refusal):
+            self._refuse_frame(session, frame)
+        elif checked.request == KILL_MESS:
+            self._alarm(
+                "Sess_read: disconnecting session %s ( mailbox %d )",
+                printable(session.name),
+                session.mailbox,
+            )
+            self._disconnect(session)
+            self.ordering.submit(frame, checked.packet_type)
+        elif checked.request == JOIN_MESS and not self._may_join(frame):
+            self._reject(session, frame)
+        else:
+            self.ordering.submit(frame, checked.packet_type)
+        return size
+
+    def _may_join(self, frame: bytes) -> bool:
+        return self.join_allowed is None or self.join_allowed(field_name(frame[48:80]))
+
+    def _reject(self, session: Session, frame: bytes) -> None:
+        """Send the reject message for a JOIN that is refused."""
+        group = field_name(frame[48:80])
+        self._alarms.alarm(
+            Category.PRINT,
+            Priority.WARNING,
+            "Sess_read: Attempt by session %s to join group %s failed: too many members.",
+            printable(session.private_group),
+            printable(group),
+        )
+        old_type = ServiceType.CAUSED_BY_JOIN | (frame[0] & SELF_DISCARD)
+        self.write(session, encode_reject(frame, old_type, [group, session.private_group]))
+
+    # --- the handshake
+
+    def _claim(self, session: Session, name: bytes) -> bytes | SpreadCode:
+        if len(self._names) >= MAX_SESSIONS:
+            return SpreadCode.REJECT_QUOTA
+        if not name:
+            name = self._invent_name(session.mailbox)
+        elif name in self._names:
+            return SpreadCode.REJECT_NOT_UNIQUE
+        self._names[name] = session
+        session.name = name
+        del self._connecting[session]
+        self._authenticating[session] = self._now + AUTHENTICATION_TIMEOUT
+        return name
+
+    def _invent_name(self, mailbox: int) -> bytes:
+        number = int(self._random() * _GENERATED_NAMES)
+        while True:
+            # There are more numbers than sessions, so one is free.
+            name = b"r%d-%d" % (number % _GENERATED_NAMES, mailbox)
+            name = name[:_GENERATED_NAME_SIZE]
+            if name not in self._names:
+                return name
+            number += 1
+
+    def _read_handshake(self, session: Session, data: bytes) -> None:
+        handshake = session.handshake
+        if handshake is None or session.closing:
+            return
+        handshake.receive(data)
+        self._advance_handshake(session, handshake)
+
+    def _refuse(self, session: Session) -> None:
+        """The time for a step of the handshake is over."""
+        handshake = session.handshake
+        if handshake is not None:
+            handshake.expire()
+            self._advance_handshake(session, handshake)
+
+    def _advance_handshake(self, session: Session, handshake: Handshake) -> None:
+        output = handshake.take_output()
+        if output:
+            self._send(session, output)
+        if handshake.state is State.REFUSED:
+            self._forget_handshake(session)
+            self._names.pop(session.name, None)
+            self._close_after_flush(session)
+        elif handshake.state is State.ACCEPTED:
+            self._forget_handshake(session)
+            session.private_group = handshake.private_group
+            session.sender_field = name_field(session.private_group)
+            session.wants_membership = handshake.membership
+            session.state = _OPERATIONAL
+            self._authorized[session.private_group] = session
+            self._alarm(
+                "Sess_session_authorized: Accepting from %s with private name %s on mailbox %d",
+                format_address(session.peer.address),
+                printable(session.name),
+                session.mailbox,
+            )
+            if handshake.rest:
+                self._read_frames(session, handshake.rest)
+
+    def _forget_handshake(self, session: Session) -> None:
+        session.handshake = None
+        self._connecting.pop(session, None)
+        self._authenticating.pop(session, None)
+        self._update_accepting()
+
+    def _expire(self, waiting: dict[Session, float], timeout: float, now: float) -> None:
+        expired = [session for session, deadline in waiting.items() if deadline <= now]
+        for session in expired:
+            if self._stopped or session.held:
+                # Its bytes may be here, not read through no fault of its own.
+                del waiting[session]
+                waiting[session] = now + timeout
+            else:
+                self._refuse(session)
+
+    # --- ending
+
+    def _end(self, session: Session) -> None:
+        """The stream has ended and everything before that is processed."""
+        if session.state is _OPERATIONAL:
+            self._kill(session)
+        elif session.handshake is not None:
+            session.handshake.end_of_file()
+            self._advance_handshake(session, session.handshake)
+
+    def _refuse_frame(self, session: Session, refusal: Refusal) -> None:
+        self._alarms.alarm(refusal.category, Priority.WARNING, refusal.text, *refusal.args)
+        self._kill(session)
+
+    def _kill(self, session: Session) -> None:
+        """End a session and order a KILL of the daemon's own."""
+        self._alarm(
+            "Sess_kill: killing session %s ( mailbox %d )",
+            printable(session.name),
+            session.mailbox,
+        )
+        self._disconnect(session)
+        self.ordering.submit(
+            encode_message(_DAEMON_KILL, session.private_group, ()), PacketType.SAFE
+        )
+
+    def _disconnect(self, session: Session) -> None:
+        """Close the connection of an accepted session, whose KILL is on its way."""
+        session.state = SessionState.KILLED
+        session.take()
+        if len(session.output):
+            # What the kernel takes now, a client that only stopped sending can read.
+            session.transport.flush()
+            session.output.clear()
+        session.transport.close()
+
+    def _make_room(self, session: Session, size: int) -> bool:
+        """Write to a client whose queue is full; end its session if that did not help."""
+        output = session.output
+        if len(output):
+            session.transport.flush()
+            if session.state is not _OPERATIONAL:
+                return False
+        if len(output) < self._max_messages and output.size + size <= self._max_bytes:
+            return True
+        self._alarm("Sess_write: killing mbox %d for not reading", session.mailbox)
+        self._kill(session)
+        return False
+
+    # --- output outside of the message layer
+
+    def _send(self, session: Session, data: bytes) -> None:
+        session.output.append(data)
+        self._mark_dirty(session)
+
+    def _mark_dirty(self, session: Session) -> None:
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+
+    def _close_after_flush(self, session: Session) -> None:
+        session.state = SessionState.GONE
+        session.closing = True
+        session.take()
+        self._mark_dirty(session)
+
+    def _alarm(self, text: str, *args: object) -> None:
+        self._alarms.alarm(Category.SESSION, Priority.WARNING, text, *args)
