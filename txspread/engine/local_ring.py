@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 
 from txspread.engine.interfaces import DeliveryThreshold, DownQueue, OrderedDelivery
+from txspread.engine.ring.assembly import Nobody
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId, ProcId
 
@@ -28,9 +29,9 @@ from txspread.wire.identifiers import MembershipId, ProcId
 class LocalRing:
     """An :class:`~txspread.engine.interfaces.Ordering` for one daemon alone."""
 
-    def __init__(self, me: ProcId, delivery: OrderedDelivery) -> None:
+    def __init__(self, me: ProcId, delivery: OrderedDelivery | None = None) -> None:
         self._me = me
-        self._delivery = delivery
+        self._delivery: OrderedDelivery = delivery if delivery is not None else Nobody()
         self._normal: deque[bytes] = deque()
         self._groups: deque[bytes] = deque()
         self._active = self._normal
@@ -42,6 +43,10 @@ class LocalRing:
         """Messages handed to the groups layer since the start."""
         self.membership_changes = 0
         """Regular memberships installed since the start."""
+
+    def connect(self, delivery: OrderedDelivery) -> None:
+        """Name the groups layer; before :meth:`start`."""
+        self._delivery = delivery
 
     def start(self, wall_time: int) -> None:
         """Install the membership that holds this daemon alone.

@@ -1,0 +1,37 @@
+"""What the engine asks of the world: the face of :class:`~txspread.engine.node.Node`."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+
+class Channel(enum.Enum):
+    """The two UDP sockets of a daemon, by what arrives there."""
+
+    DATA = "data"
+    """Packets, UDP port P."""
+    TOKEN = "token"
+    """Tokens, UDP port P + 1."""
+
+
+class Host(Protocol):
+    """The machine a node runs on: the Twisted shell, or a simulated one."""
+
+    def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
+        """Send one datagram to a dotted quad and a port; errors stay with the host.
+
+        The order of calls is the order on the wire.
+        """
+
+    def pause_accepting(self) -> None:
+        """Accept no new client connection for now."""
+
+    def resume_accepting(self) -> None:
+        """Accept client connections again."""
+
+    def wall_time(self) -> int:
+        """Seconds since the epoch, for membership ids and log lines only."""
+
+    def leave(self, reason: str) -> None:
+        """End the daemon: a monitor told it to."""

@@ -1,0 +1,55 @@
+"""Named timers of the ring on the engine's clock.
+
+At most one of each kind is set; starting it again replaces it.  Timers that are
+due at one moment run in the order of their deadlines, as
+``docs/protocol/membership.md`` section 5.2 wants it.
+"""
+
+from __future__ import annotations
+
+from txspread.engine.ring_interfaces import Timer
+
+
+class RingTimers:
+    """The :class:`~txspread.engine.ring_interfaces.Timers` of a node.
+
+    The node sets :attr:`now` with each input.  There are about ten kinds of
+    timer, and one of them moves with every packet: a dictionary with a search
+    for the least beats a heap.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        """Time of the input that is being handled, seconds."""
+        self._deadlines: dict[Timer, float] = {}
+
+    def start(self, timer: Timer, delay: float) -> None:
+        """Start or restart; ``delay`` in seconds from the current input's time."""
+        self._deadlines[timer] = self.now + delay
+
+    def stop(self, timer: Timer) -> None:
+        """Cancel if running."""
+        self._deadlines.pop(timer, None)
+
+    def running(self, timer: Timer) -> bool:
+        """Tell whether it is set."""
+        return timer in self._deadlines
+
+    def next(self) -> float | None:
+        """The least deadline, or None when no timer is set."""
+        deadlines = self._deadlines
+        return min(deadlines.values()) if deadlines else None
+
+    def take_due(self, now: float) -> Timer | None:
+        """Take off and return the timer that has been due longest, if any is due."""
+        if not self._deadlines:
+            return None
+        timer = min(self._deadlines, key=self._deadlines.__getitem__)
+        if self._deadlines[timer] > now:
+            return None
+        del self._deadlines[timer]
+        return timer
+
+    def take(self, timer: Timer) -> bool:
+        """Take off one timer; whether it was set."""
+        return self._deadlines.pop(timer, None) is not None
