@@ -432,6 +432,11 @@ class Builder:
                 f"no such host {name!r}: the daemon has no address in the file "
                 "and its name has no IPv4 address",
             )
+        self.warn(
+            token,
+            f"daemon {name!r} has no address in the file: every machine of the ring "
+            f"must look its name up as {found}, or the hashes differ",
+        )
         return found
 
     def _interfaces(self, name: Token, stanza: Tree[Token]) -> tuple[Interface, ...]:

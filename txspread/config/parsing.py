@@ -145,17 +145,35 @@ def _warn(builder: Builder, configuration: Configuration) -> None:
     seen: dict[str, str] = {}
     for daemon in configuration.daemons:
         _warn_of_daemon(builder, daemon, seen)
+    for segment, place in zip(configuration.segments, builder.segment_places, strict=True):
+        if len(segment.daemons) > 1 and any(
+            interface.address == segment.address
+            for daemon in segment.daemons
+            for interface in daemon.interfaces
+        ):
+            builder.warn(
+                place,
+                f"segment address {segment.address} is the address of one daemon: "
+                "the others would not hear what is sent to it",
+            )
     if configuration.hash == MONITOR_HASH:
         builder.warn(
             None, f"the hash is {MONITOR_HASH}, which marks packets of monitors: rename a daemon"
         )
-    if configuration.accelerated_ring is None:
+    if configuration.accelerated_ring is None and not configuration.wide_area:
         builder.warn(
             None,
-            "AcceleratedRing is not stated: a reload of the same file changes the protocol or "
-            "its hash on a LAN, and daemons started later cannot join; state "
+            "AcceleratedRing is not stated: a reload, even of the same file, switches to the "
+            "accelerated ring and another hash, and daemons started later cannot join; state "
             "AcceleratedRing = true or AcceleratedRing = false",
         )
+        if configuration.accelerated_window > configuration.personal_window:
+            builder.warn(
+                None,
+                f"a reload will be refused: AcceleratedWindow "
+                f"({configuration.accelerated_window}) is larger than PersonalWindow "
+                f"({configuration.personal_window}), which counts once AcceleratedRing is true",
+            )
     if not configuration.allowed_auth_methods:
         builder.warn(None, "no authentication method is allowed: no client can connect")
     for method in configuration.required_auth_methods:
