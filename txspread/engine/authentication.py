@@ -31,11 +31,8 @@ IP: Final = "IP"
 PWORD: Final = "PWORD"
 REGISTRATION_ORDER: Final = (NULL, IP, PWORD)
 
-PWORD_USER_SIZE: Final = 32
-PWORD_PASSWORD_SIZE: Final = 8
-PWORD_EXCHANGE_SIZE: Final = PWORD_USER_SIZE + PWORD_PASSWORD_SIZE
-"""Bytes a client sends for one run of PWORD: user name, then clear password."""
-
+MAX_USER_NAME: Final = 32
+"""Bytes of the longest PWORD user name."""
 MAX_ACCESS_LINE: Final = 131
 """Longest line of an access file; upstream would read the rest as another line."""
 
@@ -159,7 +156,7 @@ def parse_access_pword(text: str) -> dict[bytes, bytes]:
         if not colon:
             break
         user = name.encode()
-        if not user or len(user) > PWORD_USER_SIZE or user.split() != [user]:
+        if not user or len(user) > MAX_USER_NAME or user.split() != [user]:
             raise AccessFileError(number, f"not a user name: {name!r}")
         users[user] = crypted.strip().encode()
     return users
@@ -246,11 +243,9 @@ class Authentication:
         """Run the IP method: the client's IPv4 address, 0 for the Unix socket."""
         return self.access is not None and self.access.allows(address)
 
-    def allows_password(self, exchange: bytes) -> bool:
-        """Run the PWORD method on the 40 bytes a client sent; never raises."""
+    def allows_password(self, user: bytes, password: bytes) -> bool:
+        """Run the PWORD method on what a client sent, without padding."""
         if self.verify is None:
             return False
-        user = exchange[:PWORD_USER_SIZE].split(b"\0", 1)[0]
-        password = exchange[PWORD_USER_SIZE:PWORD_EXCHANGE_SIZE].split(b"\0", 1)[0]
         crypted = self.passwords.get(user)
         return crypted is not None and self.verify(password, crypted)

@@ -36,27 +36,28 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 from txspread.engine.alarms import AlarmSink, Category, Priority
-from txspread.engine.authentication import IP, PWORD, PWORD_EXCHANGE_SIZE, Authentication
-from txspread.engine.session_validation import legal_name, printable
-from txspread.wire.constants import (
-    MAX_AUTH_METHODS,
-    MAX_AUTH_NAME,
-    MAX_PRIVATE_NAME,
-    SpreadCode,
+from txspread.engine.authentication import IP, PWORD, Authentication
+from txspread.engine.session_validation import printable
+from txspread.wire.constants import SpreadCode
+from txspread.wire.names import private_group_name
+from txspread.wire.session import (
+    AUTH_CHOICE_SIZE,
+    AUTH_VERSION,
+    PASSWORD_SIZE,
+    PATCH_VERSION,
+    ConnectRequest,
+    HandshakeError,
+    decode_auth_choice,
+    decode_password,
+    encode_accept,
+    encode_auth_list,
+    encode_reject,
 )
 
 CONNECT_TIMEOUT: Final = 1.0
 """Seconds a new connection has to send its request."""
 AUTHENTICATION_TIMEOUT: Final = 30.0
 """Seconds from the list of methods to the end of authentication."""
-CHOICE_SIZE: Final = MAX_AUTH_METHODS * MAX_AUTH_NAME
-
-FIRST_VERSION: Final = 30100
-"""Clients before 3.1 are refused.  Versions are 10000 major + 100 minor + patch."""
-PATCH_VERSION: Final = 31500
-"""From 3.15 on a client sends, and is sent, a patch version byte."""
-CHOICE_VERSION: Final = 31600
-"""From 3.16 on a client chooses its authentication methods."""
 
 
 class State(enum.Enum):
@@ -158,26 +159,6 @@ class PeerAddress:
     """Number of its socket; appears in log lines and in invented names."""
 
 
-def reject_byte(code: SpreadCode) -> bytes:
-    """A reject code as it is sent: one signed byte."""
-    return int(code).to_bytes(1, "little", signed=True)
-
-
-def _signed(byte: int) -> int:
-    # Upstream reads these bytes as signed chars, and clients can see it.
-    return byte - 256 if byte > 127 else byte
-
-
-def version_number(major: int, minor: int, patch: int = 0) -> int:
-    """A client's version for comparisons, its three bytes taken as signed."""
-    return 10000 * _signed(major) + 100 * _signed(minor) + _signed(patch)
-
-
-def wants_membership(flags: int) -> bool:
-    """Tell whether the flag byte asks for membership messages: odd and below 0x80."""
-    return flags < 0x80 and flags & 1 == 1
-
-
 class Handshake:
     """One client's handshake.
 
@@ -241,7 +222,7 @@ class Handshake:
     @property
     def private_group(self) -> bytes:
         """``#name#daemon``; only with a name."""
-        return b"#%b#%b" % (self.name, self._daemon_name)
+        return private_group_name(self.name, self._daemon_name)
 
     @property
     def rest(self) -> bytes:
@@ -281,12 +262,12 @@ class Handshake:
         elif action is Action.SEND_LIST:
             self._output += self._method_list()
         elif action is Action.EMPTY_LIST:
-            self._output += b"\0" + reject_byte(SpreadCode.REJECT_AUTH)
+            self._output += b"\0" + encode_reject(SpreadCode.REJECT_AUTH)
             self._log_denied()
         elif action is Action.RUN_METHODS:
             self._run_methods()
         elif action in _REJECT_CODES:
-            self._output += reject_byte(_REJECT_CODES[action])
+            self._output += encode_reject(_REJECT_CODES[action])
             if action is Action.REJECT_AUTH:
                 self._log_denied()
 
@@ -303,53 +284,37 @@ class Handshake:
     # --- the connect request
 
     def _read_request(self) -> None:
-        data = self._buffer
-        if len(data) < 2:
+        try:
+            decoded = ConnectRequest.decode(self._buffer)
+        except HandshakeError as error:
+            self._refuse_request(error.code)
             return
-        at = 2
-        patch = 0
-        if version_number(data[0], data[1]) >= PATCH_VERSION:
-            if len(data) < 3:
-                return
-            patch = data[2]
-            at = 3
-        self._version = version_number(data[0], data[1], patch)
-        if self._version < FIRST_VERSION:
+        if decoded is None:
+            return
+        request, size = decoded
+        self._buffer = self._buffer[size:]
+        self._version = request.version
+        self.membership = request.membership
+        self._claim_name(request.name)
+
+    def _refuse_request(self, code: SpreadCode) -> None:
+        data = self._buffer
+        major, minor, patch = (byte - 256 if byte > 127 else byte for byte in (data + bytes(3))[:3])
+        if code is SpreadCode.REJECT_VERSION:
             self._log(
-                "Sess_accept_continue: version %d.%d.%d is not supported",
-                _signed(data[0]),
-                _signed(data[1]),
-                _signed(patch),
+                "Sess_accept_continue: version %d.%d.%d is not supported", major, minor, patch
             )
             self._happen(Event.BAD_VERSION)
             return
-        if len(data) < at + 2:
-            return
-        self.membership = wants_membership(data[at])
-        length = data[at + 1]
-        at += 2
-        if length > MAX_PRIVATE_NAME:
-            self._log(
-                "Sess_accept_continue: len %d of private name does not fit on mailbox %d",
-                _signed(length),
-                self._peer.mailbox,
-            )
-            self._happen(Event.ILLEGAL_NAME)
-            return
-        if len(data) < at + length:
-            return
-        self._buffer = data[at + length :]
-        self._claim_name(data[at : at + length])
+        name = data[3:] if major * 100 + minor < 315 else data[4:]
+        self._log(
+            "Sess_accept_continue: illegal private name %s on mailbox %d",
+            printable(name[1 : 1 + name[0]]),
+            self._peer.mailbox,
+        )
+        self._happen(Event.ILLEGAL_NAME)
 
     def _claim_name(self, name: bytes) -> None:
-        if not legal_name(name):
-            self._log(
-                "Sess_accept_continue: illegal private name %s on mailbox %d",
-                printable(name),
-                self._peer.mailbox,
-            )
-            self._happen(Event.ILLEGAL_NAME)
-            return
         claimed = self._claim(name)
         if isinstance(claimed, SpreadCode):
             if claimed is SpreadCode.REJECT_NOT_UNIQUE:
@@ -363,7 +328,7 @@ class Handshake:
             self._happen(_CLAIM_EVENTS[claimed])
             return
         self.name = claimed
-        if self._version >= CHOICE_VERSION:
+        if self._version >= AUTH_VERSION:
             self._happen(Event.NEW_CLIENT if self._authentication.allowed else Event.NO_METHOD)
             return
         methods = self._authentication.methods_of_old_client()
@@ -376,23 +341,17 @@ class Handshake:
     # --- authentication
 
     def _method_list(self) -> bytes:
-        names = "".join(f"{name} " for name in self._authentication.allowed).encode()
-        return bytes((len(names),)) + names
+        return encode_auth_list(name.encode() for name in self._authentication.allowed)
 
     def _read_choice(self) -> None:
-        if len(self._buffer) < CHOICE_SIZE:
+        if len(self._buffer) < AUTH_CHOICE_SIZE:
             return
-        choice = self._buffer[:CHOICE_SIZE]
-        self._buffer = self._buffer[CHOICE_SIZE:]
-        names: list[bytes] = []
-        for at in range(0, CHOICE_SIZE, MAX_AUTH_NAME):
-            name = choice[at : at + MAX_AUTH_NAME].partition(b"\0")[0]
-            if not name:
-                break
+        names = decode_auth_choice(self._buffer)
+        self._buffer = self._buffer[AUTH_CHOICE_SIZE:]
+        for name in names:
             self._log(
                 "Sess_recv_client_auth: Client requested %s type authentication", printable(name)
             )
-            names.append(name)
         methods = self._authentication.methods_chosen(names)
         if methods is None:
             self._happen(Event.BAD_CHOICE)
@@ -404,11 +363,11 @@ class Handshake:
         while self._methods:
             method = self._methods[0]
             if method == PWORD:
-                if len(self._buffer) < PWORD_EXCHANGE_SIZE:
+                if len(self._buffer) < PASSWORD_SIZE:
                     self._happen(Event.BYTES_NEEDED)
                     return
-                passed = self._authentication.allows_password(self._buffer[:PWORD_EXCHANGE_SIZE])
-                self._buffer = self._buffer[PWORD_EXCHANGE_SIZE:]
+                passed = self._authentication.allows_password(*decode_password(self._buffer))
+                self._buffer = self._buffer[PASSWORD_SIZE:]
                 self._output += b"\1" if passed else b"\0"
             elif method == IP:
                 passed = self._check_address()
@@ -431,11 +390,6 @@ class Handshake:
     # --- acceptance
 
     def _accept_reply(self) -> bytes:
-        group = self.private_group
-        count = 3 if self._version >= PATCH_VERSION else 2
-        return b"%c%b%c%b" % (
-            int(SpreadCode.ACCEPT_SESSION),
-            bytes(self._daemon_version[:count]),
-            len(group),
-            group,
+        return encode_accept(
+            self.private_group, self._daemon_version, patch=self._version >= PATCH_VERSION
         )

@@ -10,6 +10,12 @@ the exact byte.  A partly written frame still counts as one message
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
+
+LARGE_FRAME: Final = 4096
+"""Mean size in bytes from which frames are written without joining them."""
+MAX_BUFFERS: Final = 1024
+"""Buffers that one gathering write takes."""
 
 
 class OutputQueue:
@@ -40,23 +46,29 @@ class OutputQueue:
     def buffers(self, limit: int) -> list[bytes | memoryview]:
         """The next bytes to write, in order, without taking them off.
 
+        Small frames come joined, since gathering many buffers costs a system
+        call more than copying them; large ones come as they are.
+
         Args:
-            limit: stop once this many bytes are collected.  The last buffer is
+            limit: stop once this many bytes are collected.  The last frame is
                 given whole, so the sum may be larger.
 
         """
+        frames = self._frames
+        if not frames:
+            return []
         taken: list[bytes | memoryview] = []
-        if not self._frames:
-            return taken
         total = -self._written
-        for frame in self._frames:
+        for frame in frames:
             taken.append(frame)
             total += len(frame)
             if total >= limit:
                 break
         if self._written:
-            taken[0] = memoryview(self._frames[0])[self._written :]
-        return taken
+            taken[0] = memoryview(frames[0])[self._written :]
+        if len(taken) > 1 and total < len(taken) * LARGE_FRAME:
+            return [b"".join(taken)]
+        return taken[:MAX_BUFFERS]
 
     def consumed(self, count: int) -> None:
         """Take off ``count`` bytes, which the kernel has accepted."""

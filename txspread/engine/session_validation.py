@@ -42,8 +42,6 @@ from txspread.wire.constants import (
     MAX_GROUP_NAME,
     MAX_GROUPS_PER_MESSAGE,
     MAX_MESSAGE_BODY_LEN,
-    MAX_PRIVATE_NAME,
-    MAX_PROC_NAME,
     MESSAGE_HEADER_SIZE,
     REGULAR_MESS,
     REJECT_MESS,
@@ -51,6 +49,7 @@ from txspread.wire.constants import (
     PacketType,
 )
 from txspread.wire.message import HEADER_BE, HEADER_LE, name_field, packet_type_of
+from txspread.wire.names import legal_characters, split_private_group
 
 MAX_MESSAGE_SIZE: Final = MAX_FRAGMENTS * 1432
 """Header, names and body: what fits 100 ring packets of upstream 4.4 (143 200)."""
@@ -61,9 +60,6 @@ _DATA_BITS: Final = REGULAR_MESS | SELF_DISCARD | ENDIAN_MARKER | 0x7F000000
 _REQUEST_BITS: Final = _REQUESTS | SELF_DISCARD | ENDIAN_MARKER
 HINT_FOREIGN_BITS: Final = 0x7F00007F
 _HARMFUL_BITS: Final = GROUPS_MESS | REJECT_MESS
-
-LEGAL_CHARACTERS: Final = bytes(range(0x24, 0x7F))
-"""Bytes of session names and of names that may be joined: ``$`` to ``~``."""
 
 DATA_TYPES: Final[dict[int, PacketType]] = {
     1 << bit | ENDIAN_MARKER: packet_type_of(1 << bit) for bit in range(6)
@@ -98,29 +94,6 @@ class CheckedHeader:
     def request(self) -> int:
         """``JOIN_MESS``, ``LEAVE_MESS`` or ``KILL_MESS``, or 0 for data."""
         return self.type & _REQUESTS
-
-
-def legal_name(name: bytes) -> bool:
-    """Tell whether every byte is in 0x24..0x7E (upstream: greater than ``#``, up to ``~``)."""
-    return not name.translate(None, LEGAL_CHARACTERS)
-
-
-def split_private_group(private_group: bytes) -> tuple[bytes, bytes] | None:
-    """Session and daemon part of ``#session#daemon``; None when it is malformed.
-
-    Session 1 to 10 bytes, daemon 1 to 19, all legal characters.
-    Source: ``docs/protocol/groups.md`` section 5.2.
-    """
-    if private_group[:1] != b"#":
-        return None
-    session, separator, daemon = private_group[1:].partition(b"#")
-    if not separator or not session or not daemon:
-        return None
-    if len(session) > MAX_PRIVATE_NAME or len(daemon) >= MAX_PROC_NAME:
-        return None
-    if not legal_name(session) or not legal_name(daemon):
-        return None
-    return session, daemon
 
 
 def check_header(data: bytes, offset: int, private_group: bytes) -> CheckedHeader | Refusal:
@@ -235,7 +208,7 @@ def finish_frame(checked: CheckedHeader, frame: bytes, private_group: bytes) -> 
     if request:
         field = frame[48:80]
         name, terminator, _ = field.partition(b"\0")
-        if not name or not terminator or not legal_name(name):
+        if not name or not terminator or not legal_characters(name):
             shown = Category.SESSION if terminator else Category.SESSION | Category.PRINT
             return Refusal(
                 shown,

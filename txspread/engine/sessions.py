@@ -32,14 +32,7 @@ from typing import Final, Protocol
 from txspread.config.model import Configuration
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.authentication import Authentication
-from txspread.engine.handshake import (
-    AUTHENTICATION_TIMEOUT,
-    CONNECT_TIMEOUT,
-    Handshake,
-    PeerAddress,
-    State,
-    reject_byte,
-)
+from txspread.engine.handshake import Handshake, PeerAddress, State
 from txspread.engine.interfaces import LocalSession, Ordering, StreamTransport
 from txspread.engine.session_validation import (
     DATA_TYPE_MASK,
@@ -53,13 +46,13 @@ from txspread.engine.session_validation import (
     targets_bounded,
     unbounded_target,
 )
+from txspread.engine.sessions_admission import Admission
 from txspread.engine.sessions_state import Session, SessionState
 from txspread.wire.constants import (
     JOIN_MESS,
     KILL_MESS,
     MAX_GROUP_NAME,
     MAX_GROUPS_PER_MESSAGE,
-    MAX_SESSIONS,
     MESSAGE_HEADER_SIZE,
     SELF_DISCARD,
     WATER_MARK,
@@ -75,16 +68,13 @@ from txspread.wire.message import (
     field_name,
     name_field,
 )
+from txspread.wire.session import encode_reject as encode_reject_code
 
 DAEMON_VERSION: Final = (4, 4, 0)
 """Version that clients are told."""
 MAX_SESSION_BYTES: Final = 64 * 1024 * 1024
 """Bytes that may be queued for one client, besides the bound in messages."""
-MAX_CONNECTING: Final = MAX_SESSIONS
-"""Connections that may be without an accepted connect request at one time."""
 
-_GENERATED_NAMES: Final = 9999
-_GENERATED_NAME_SIZE: Final = 9
 _OPERATIONAL: Final = SessionState.OPERATIONAL
 _DAEMON_KILL: Final = ServiceType.KILL_MESS | ServiceType.SAFE_MESS
 _unpack_header = HEADER_LE.unpack_from
@@ -142,16 +132,13 @@ class Sessions:
         """Asked before a JOIN is ordered, with the group; False sends a reject
         message (docs/protocol/client-session.md section 5.6)."""
         self._alarms = alarms
-        self._random = random
         self._host = host
         self._daemon_version = daemon_version
         self._max_messages = configuration.max_session_messages
         self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
         self._now = 0.0
-        self._names: dict[bytes, Session] = {}
+        self._admission = Admission(random)
         self._authorized: dict[bytes, Session] = {}
-        self._connecting: dict[Session, float] = {}
-        self._authenticating: dict[Session, float] = {}
         self._dirty: list[Session] = []
         self._held: deque[Session] = deque()
         self._blocked = False
@@ -165,7 +152,7 @@ class Sessions:
     @property
     def count(self) -> int:
         """Sessions that hold a name: in authentication, operational, or being killed."""
-        return len(self._names)
+        return len(self._admission.names)
 
     @property
     def serving(self) -> bool:
@@ -174,7 +161,7 @@ class Sessions:
 
     def sessions(self) -> list[Session]:
         """The sessions that hold a name, oldest first."""
-        return list(self._names.values())
+        return list(self._admission.names.values())
 
     def reconfigure(self, configuration: Configuration) -> None:
         """Take over MaxSessionMessages and the authentication methods of a reloaded file."""
@@ -194,23 +181,23 @@ class Sessions:
         """Take a new connection."""
         self._now = now
         session = Session(transport, peer)
-        if len(self._names) >= MAX_SESSIONS:
+        if self._admission.full:
             self._alarm("Sess_accept: rejecting session due to quota")
-            self._send(session, reject_byte(SpreadCode.REJECT_QUOTA))
+            self._send(session, encode_reject_code(SpreadCode.REJECT_QUOTA))
             self._close_after_flush(session)
             return session
-        if len(self._connecting) >= MAX_CONNECTING:
+        if self._admission.crowded:
             # Whoever has been silent longest makes room for a client that may speak.
-            self._refuse(next(iter(self._connecting)))
+            self._refuse(self._admission.oldest_connecting())
         session.handshake = Handshake(
             self.authentication,
-            lambda name: self._claim(session, name),
+            lambda name: self._admission.claim(session, name, self._now),
             self.me_name,
             self._daemon_version,
             peer,
             self._alarms,
         )
-        self._connecting[session] = now + CONNECT_TIMEOUT
+        self._admission.begin(session, now)
         self._update_accepting()
         return session
 
@@ -252,17 +239,16 @@ class Sessions:
     def timer(self, now: float) -> None:
         """Close connections that have not completed a step in time."""
         self._now = now
-        self._expire(self._connecting, CONNECT_TIMEOUT, now)
-        self._expire(self._authenticating, AUTHENTICATION_TIMEOUT, now)
+        for session in self._admission.expired(now):
+            if self._stopped or session.held:
+                # Its bytes may be here, not read through no fault of its own.
+                self._admission.postpone(session, now)
+            else:
+                self._refuse(session)
 
     def next_timer(self) -> float | None:
         """When :meth:`timer` has something to do, on the clock of the inputs."""
-        times = [
-            next(iter(waiting.values()))
-            for waiting in (self._connecting, self._authenticating)
-            if waiting
-        ]
-        return min(times) if times else None
+        return self._admission.next_timer()
 
     def flush(self) -> None:
         """End a turn: serve clients that had to wait, then write to all that have output.
@@ -312,7 +298,7 @@ class Sessions:
         session = self._authorized.pop(private_group, None)
         if session is None:
             return
-        self._names.pop(session.name, None)
+        self._admission.release(session)
         if session.state is _OPERATIONAL:
             # Only a peer that lies can order a KILL for a client of ours.
             self._alarms.alarm(
@@ -359,7 +345,7 @@ class Sessions:
     def _update_accepting(self) -> None:
         # New connections cost little and their bytes are held like all others, so
         # the water mark, which comes and goes, does not touch the listeners.
-        crowded = self._stopped and len(self._connecting) >= MAX_CONNECTING
+        crowded = self._stopped and self._admission.crowded
         accepting = not (self._blocked or crowded)
         if accepting != self._accepting:
             self._accepting = accepting
@@ -523,29 +509,6 @@ class Sessions:
 
     # --- the handshake
 
-    def _claim(self, session: Session, name: bytes) -> bytes | SpreadCode:
-        if len(self._names) >= MAX_SESSIONS:
-            return SpreadCode.REJECT_QUOTA
-        if not name:
-            name = self._invent_name(session.mailbox)
-        elif name in self._names:
-            return SpreadCode.REJECT_NOT_UNIQUE
-        self._names[name] = session
-        session.name = name
-        del self._connecting[session]
-        self._authenticating[session] = self._now + AUTHENTICATION_TIMEOUT
-        return name
-
-    def _invent_name(self, mailbox: int) -> bytes:
-        number = int(self._random() * _GENERATED_NAMES)
-        while True:
-            # There are more numbers than sessions, so one is free.
-            name = b"r%d-%d" % (number % _GENERATED_NAMES, mailbox)
-            name = name[:_GENERATED_NAME_SIZE]
-            if name not in self._names:
-                return name
-            number += 1
-
     def _read_handshake(self, session: Session, data: bytes) -> None:
         handshake = session.handshake
         if handshake is None or session.closing:
@@ -566,7 +529,7 @@ class Sessions:
             self._send(session, output)
         if handshake.state is State.REFUSED:
             self._forget_handshake(session)
-            self._names.pop(session.name, None)
+            self._admission.release(session)
             self._close_after_flush(session)
         elif handshake.state is State.ACCEPTED:
             self._forget_handshake(session)
@@ -586,19 +549,8 @@ class Sessions:
 
     def _forget_handshake(self, session: Session) -> None:
         session.handshake = None
-        self._connecting.pop(session, None)
-        self._authenticating.pop(session, None)
+        self._admission.settle(session)
         self._update_accepting()
-
-    def _expire(self, waiting: dict[Session, float], timeout: float, now: float) -> None:
-        expired = [session for session, deadline in waiting.items() if deadline <= now]
-        for session in expired:
-            if self._stopped or session.held:
-                # Its bytes may be here, not read through no fault of its own.
-                del waiting[session]
-                waiting[session] = now + timeout
-            else:
-                self._refuse(session)
 
     # --- ending
 
