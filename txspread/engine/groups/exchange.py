@@ -24,7 +24,7 @@ from typing import Final
 from attrs import define, field
 
 from txspread.config.model import Configuration
-from txspread.engine.groups.names import daemon_name, daemon_order
+from txspread.engine.groups.names import daemon_order
 from txspread.engine.groups.state import DaemonMembers, Group, GroupTable, record_of
 from txspread.wire.constants import (
     GROUPS_BUF_SIZE,
@@ -181,7 +181,7 @@ class Exchange:
 
     def reload(self, configuration: Configuration) -> None:
         """Take names and order of daemons from another configuration."""
-        self._ids = {daemon_name(daemon): daemon.id for daemon in configuration.daemons}
+        self._ids = {daemon.name_bytes: daemon.id for daemon in configuration.daemons}
         self._position = configuration.position
 
     def take(self, data: bytes) -> Arrival:

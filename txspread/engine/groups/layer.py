@@ -11,18 +11,19 @@ Source: ``docs/protocol/groups.md`` sections 3 to 10.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from txspread.config.model import Configuration, Daemon
-from txspread.engine.alarms import AlarmSink, Category, Priority
-from txspread.engine.groups import notifications
+from txspread.engine.alarms import AlarmSink, Priority
+from txspread.engine.groups import changes, notifications
 from txspread.engine.groups.exchange import (
     MAX_RECORD_MEMBERS,
     Arrival,
     Exchange,
     state_messages,
 )
+from txspread.engine.groups.log import GroupsLog
 from txspread.engine.groups.machine import (
     TRANSITIONS,
     Action,
@@ -30,9 +31,10 @@ from txspread.engine.groups.machine import (
     GroupsState,
     RingOutOfOrder,
 )
-from txspread.engine.groups.names import daemon_name, daemon_order, split_private_group
+from txspread.engine.groups.names import daemon_order, split_private_group
 from txspread.engine.groups.routing import Router
 from txspread.engine.groups.state import DaemonMembers, Group, GroupTable
+from txspread.engine.groups.telling import Teller
 from txspread.engine.interfaces import (
     DeliveryThreshold,
     DownQueue,
@@ -52,7 +54,7 @@ from txspread.wire.constants import (
     ServiceType,
 )
 from txspread.wire.errors import ProtocolError
-from txspread.wire.identifiers import MembershipId, ProcId, format_address
+from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.message import (
     HEADER_LE,
     MessageHeader,
@@ -94,13 +96,14 @@ class Groups:
 
         """
         self._me = me.id
-        self._my_name = daemon_name(me)
+        self._my_name = me.name_bytes
         self._configuration = configuration
-        self._ids = {daemon_name(daemon): daemon.id for daemon in configuration.daemons}
+        self._ids = {daemon.name_bytes: daemon.id for daemon in configuration.daemons}
         self._position = configuration.position
         self._ordering = ordering
         self._sessions = sessions
-        self._alarms = alarms
+        self._log = GroupsLog(alarms)
+        self._tell = Teller(me.id, sessions)
         self._reform = reform
         self._state = GroupsState.GOP
         self._table = GroupTable()
@@ -118,8 +121,6 @@ class Groups:
         self._gathering = False
         self.messages_delivered = 0
         """Regular messages delivered, with receivers here or not."""
-        self.dropped: dict[str, int] = {}
-        """Messages from peers that were dropped, by cause."""
 
     @property
     def state(self) -> GroupsState:
@@ -130,6 +131,11 @@ class Groups:
     def count(self) -> int:
         """Groups known, which are all groups of the ring."""
         return len(self._table)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Messages from peers that were dropped, by cause."""
+        return self._log.dropped
 
     @property
     def synced_set(self) -> tuple[ProcId, ...]:
@@ -175,7 +181,7 @@ class Groups:
     def on_message(self, message: bytes) -> None:
         """Deliver one message of the ring.  Never raises, whatever the bytes."""
         if len(message) < MESSAGE_HEADER_SIZE:
-            self._drop("short message", "message of %d bytes", len(message))
+            self._log.drop("short message", "message of %d bytes", len(message))
             return
         kind, sender, num_groups, _, data_len = _unpack_header(message)
         if (
@@ -213,9 +219,9 @@ class Groups:
                 write(session, message)
 
     def _on_wrong_length(self, message: bytes) -> None:
-        self._drop(
+        self._log.drop(
             "wrong length",
-            "message of %d bytes from %r contradicts its header",
+            "message of %d bytes from %s contradicts its header",
             len(message),
             field_name(message[4:36]),
         )
@@ -226,7 +232,7 @@ class Groups:
             header = MessageHeader.decode(message)
             kind = header.type
             if kind & _REJECT_MESS:
-                self._drop("reject", "reject message from %r in the ring", header.sender)
+                self._log.drop("reject", "reject message from %s in the ring", header.sender)
             elif kind & JOIN_MESS:
                 self._on_join(header.sender, message)
             elif kind & LEAVE_MESS:
@@ -242,7 +248,7 @@ class Groups:
             else:
                 self._route_private(normalize(message), header)
         except ProtocolError as error:
-            self._drop("malformed", "malformed message: %s", error)
+            self._log.drop("malformed", "malformed message: %s", error)
 
     def _route_private(self, message: bytes, header: MessageHeader) -> None:
         """A regular message during an exchange: nobody may have sent it to a group."""
@@ -252,9 +258,9 @@ class Groups:
             return
         fields = message[MESSAGE_HEADER_SIZE:end]
         if self._router.names_group(fields):
-            self._drop(
+            self._log.drop(
                 "message during exchange",
-                "message from %r to a group during the state exchange",
+                "message from %s to a group during the state exchange",
                 header.sender,
                 priority=Priority.CRITICAL,
             )
@@ -269,7 +275,7 @@ class Groups:
 
     def _on_join(self, who: bytes, message: bytes) -> None:
         if len(message) < _FIRST_GROUP_END:
-            self._drop("no group", "JOIN of %r without a group name", who)
+            self._log.drop("no group", "JOIN of %s without a group name", who)
             return
         name = field_name(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
         daemon = self._daemon_of(who, "join")
@@ -277,17 +283,17 @@ class Groups:
             self._join_arrived(name)
         if daemon is None:
             return
-        self._info("G_handle_join: %s joins group %s", who, name)
+        self._log.info("G_handle_join: %s joins group %s", who, name)
         if TRANSITIONS[self._state, Event.JOIN].action is not Action.JOIN:
             self._refuse("JOIN", who)
             return
         group = self._table.groups.get(name)
         record = None if group is None else group.daemons.get(daemon)
         if record is not None and record.has(who):
-            self._info("G_handle_join: %s is already in group %s", who, name)
+            self._log.info("G_handle_join: %s is already in group %s", who, name)
             return
         if record is not None and len(record.names) >= MAX_RECORD_MEMBERS:
-            self._drop("full group", "JOIN of %r: %d members there", who, len(record.names))
+            self._log.drop("full group", "JOIN of %s: %d members there", who, len(record.names))
             return
         operational = self._state is GroupsState.GOP
         if group is None:
@@ -313,47 +319,39 @@ class Groups:
                 self._submit_kill(who)
         if record.membership_id is None:
             group.changed = True
-        if not group.local:
-            return
-        if group.changed:
-            self._tell_network(group, who)
-            self._tell(group, notifications.transition(group))
-        else:
-            self._tell_one(group, notifications.JOINED, who)
+        self._tell.joined(group, who)
 
     def _on_leave(self, who: bytes, message: bytes) -> None:
         if len(message) < _FIRST_GROUP_END:
-            self._drop("no group", "LEAVE of %r without a group name", who)
+            self._log.drop("no group", "LEAVE of %s without a group name", who)
             return
         name = field_name(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
         daemon = self._daemon_of(who, "leave")
         if daemon is None:
             return
-        self._info("G_handle_leave: %s leaves group %s", who, name)
+        self._log.info("G_handle_leave: %s leaves group %s", who, name)
         if TRANSITIONS[self._state, Event.LEAVE].action is not Action.LEAVE:
             self._refuse("LEAVE", who)
             return
         group = self._table.groups.get(name)
         if group is None:
-            self._info("G_handle_leave: group %s does not exist", name)
+            self._log.info("G_handle_leave: group %s does not exist", name)
             return
         record = group.daemons.get(daemon)
         if record is None:
-            self._info("G_handle_leave: daemon of %s doesn't exist in group %s", who, name)
+            self._log.info("G_handle_leave: daemon of %s doesn't exist in group %s", who, name)
             return
         if not record.has(who):
-            self._info("G_handle_leave: member %s does not exist in group %s", who, name)
+            self._log.info("G_handle_leave: member %s does not exist in group %s", who, name)
             return
-        leaver = group.local.get(who) if daemon == self._me else None
-        if leaver is not None and leaver.wants_membership:
-            self._write(leaver, notifications.self_leave(name))
+        self._tell.self_leave(group, who)
         self._remove_member(group, daemon, who, notifications.LEFT)
 
     def _on_kill(self, who: bytes) -> None:
         daemon = self._daemon_of(who, "kill")
         if daemon is None:
             return
-        self._info("G_handle_kill: %s is killed", who)
+        self._log.info("G_handle_kill: %s is killed", who)
         if TRANSITIONS[self._state, Event.KILL].action is not Action.KILL:
             if daemon == self._me and self._sessions.find(who) is not None:
                 self._lost_kills[who] = None
@@ -372,28 +370,22 @@ class Groups:
         if not group.count:
             return
         group.next_index()
-        if not group.local:
-            return
-        if group.changed:
-            self._tell_network(group)
-            self._tell(group, notifications.transition(group))
-        else:
-            self._tell_one(group, cause, who)
+        self._tell.departed(group, who, cause)
 
     def _daemon_of(self, who: bytes, request: str) -> ProcId | None:
         """The daemon in a private group name; None when there is no such daemon."""
         parts = split_private_group(who)
         if parts is None:
-            self._drop("illegal name", "G_handle_%s: illegal private_group %r", request, who)
+            self._log.drop("illegal name", "G_handle_%s: illegal private_group %s", request, who)
             return None
         daemon = self._ids.get(parts[1])
         if daemon is None:
-            self._drop(
+            self._log.drop(
                 "unknown daemon",
                 "G_handle_%s: illegal proc_name %s in private_group %s",
                 request,
-                _text(parts[1]),
-                _text(who),
+                parts[1],
+                who,
             )
         return daemon
 
@@ -410,8 +402,8 @@ class Groups:
 
         """
         step = TRANSITIONS[self._state, Event.TRANSITIONAL]
-        self._info("G_handle_trans_memb:  with %s id", membership_id)
-        self._info("G_handle_trans_memb in %s", self._state.name)
+        self._log.info("G_handle_trans_memb:  with %s id", membership_id)
+        self._log.info("G_handle_trans_memb in %s", self._state.name)
         if step.action is Action.BROKEN:
             raise RingOutOfOrder(f"transitional membership in {self._state.name}")
         self._trans_members = tuple(members)
@@ -419,7 +411,7 @@ class Groups:
         if step.action is Action.MARK_LOST:
             self._mark_lost()
         else:
-            self._note_lost()
+            changes.note_lost(self._table, self._trans_members)
         self._enter(step.next_state)
 
     def on_regular(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
@@ -432,19 +424,19 @@ class Groups:
         smaller = len(members) == len(self._trans_members)
         event = Event.REGULAR_SMALLER if smaller else Event.REGULAR_LARGER
         step = TRANSITIONS[self._state, event]
-        self._info("G_handle_reg_memb:  with %s id", membership_id)
-        self._info("G_handle_reg_memb in %s", self._state.name)
+        self._log.info("G_handle_reg_memb:  with %s id", membership_id)
+        self._log.info("G_handle_reg_memb in %s", self._state.name)
         if step.action is Action.BROKEN:
             raise RingOutOfOrder(f"regular membership in {self._state.name}")
         self._reg_members = tuple(members)
         self._reg_id = membership_id
         if step.action is Action.DROP_LOST:
-            self._drop_lost()
+            changes.drop_lost(self._table, self._tell, self._log, membership_id)
             self._enter(step.next_state)
             self._ordering.set_threshold(DeliveryThreshold.NONE)
             return
         if step.action is Action.BEGIN_EXCHANGE:
-            self._remove_partitioned()
+            changes.remove_partitioned(self._table)
             self._sessions.block()
             self._ordering.switch_queue(DownQueue.GROUPS)
             self._ordering.set_threshold(DeliveryThreshold.AGREED)
@@ -461,72 +453,18 @@ class Groups:
         self._gathering = state in (GroupsState.GGATHER, GroupsState.GGT)
 
     def _mark_lost(self) -> None:
-        """Transitional membership in GOP (section 3.3)."""
-        members = frozenset(self._trans_members)
-        for group in self._table.in_order():
-            if members.issuperset(group.daemons):
-                continue
-            if group.local:
-                self._tell(group, notifications.transition(group))
-            group.renew(self._trans_id)
-            group.changed = True
-            for record in group.ordered:
-                record.membership_id = self._trans_id if record.proc_id in members else None
+        changes.mark_lost(self._table, self._tell, self._trans_members, self._trans_id)
         self._restrict_synced_set()
-        self._say_synced_set("G_handle_trans_memb")
-
-    def _note_lost(self) -> None:
-        """Transitional membership in GGATHER (section 3.4)."""
-        members = frozenset(self._trans_members)
-        for group in self._table.groups.values():
-            if not members.issuperset(group.daemons):
-                group.changed = True
-
-    def _drop_lost(self) -> None:
-        """Regular membership in GTRANS that only takes away (section 3.5)."""
-        for group in self._table.in_order():
-            if not group.changed:
-                self._info("G_handle_reg_memb: no state transfer needed for group %s.", group.name)
-            elif self._remove_partitioned_of(group):
-                group.renew(self._reg_id)
-                group.changed = False
-                for record in group.ordered:
-                    record.membership_id = self._reg_id
-                if group.local:
-                    self._tell_network(group)
-
-    def _remove_partitioned(self) -> None:
-        for group in self._table.in_order():
-            if group.changed:
-                self._remove_partitioned_of(group)
-
-    def _remove_partitioned_of(self, group: Group) -> bool:
-        """Remove a group's partitioned daemons; False if nothing is left of it."""
-        for record in list(group.ordered):
-            if record.membership_id is None:
-                self._table.remove_record(group, record.proc_id)
-        if group.daemons:
-            return True
-        self._table.remove(group)
-        return False
+        self._log.synced_set("G_handle_trans_memb", self._synced_set)
 
     def _take_over_exchange(self) -> None:
         """Regular membership in GGT (section 3.6)."""
         exchange = self._exchange
         if exchange is not None and exchange.own_complete:
             self._extend_synced_set(exchange.merge(self._table))
-        members = frozenset(self._trans_members)
-        for group in self._table.in_order():
-            lost = [proc_id for proc_id in group.daemons if proc_id not in members]
-            for proc_id in lost:
-                self._table.remove_record(group, proc_id)
-            if lost:
-                if group.daemons:
-                    group.changed = True
-                else:
-                    self._table.remove(group)
+        changes.remove_outside(self._table, self._trans_members)
         self._restrict_synced_set()
-        self._say_synced_set("G_handle_reg_memb")
+        self._log.synced_set("G_handle_reg_memb", self._synced_set)
 
     def _restrict_synced_set(self) -> None:
         members = self._trans_members
@@ -545,7 +483,7 @@ class Groups:
         messages = state_messages(self._table, self._my_name, self._reg_id, self._synced_set)
         for message, packet_type in messages:
             self._ordering.submit(message, packet_type)
-        self._info(
+        self._log.info(
             "G_handle_reg_memb: %d GROUPS messages sent in %s", len(messages), self._state.name
         )
 
@@ -555,7 +493,7 @@ class Groups:
         exchange = self._exchange
         step = TRANSITIONS[self._state, Event.GROUPS]
         if step.action is not Action.GATHER or exchange is None:
-            self._drop(
+            self._log.drop(
                 "GROUPS out of turn",
                 "G_handle_groups in %s",
                 self._state.name,
@@ -565,7 +503,7 @@ class Groups:
         try:
             arrival = exchange.take(message)
         except ProtocolError as error:
-            self._drop(
+            self._log.drop(
                 "bad GROUPS",
                 "GROUPS message refused: %s",
                 error,
@@ -575,13 +513,13 @@ class Groups:
             return
         name = field_name(message[4:32])
         if arrival is Arrival.STALE:
-            self._info(
+            self._log.info(
                 "G_handle_groups: GROUPS message received from bad memb id, daemon %s.", name
             )
         elif arrival is Arrival.UNKNOWN:
-            self._drop("unknown daemon", "GROUPS message of unknown daemon %r", name)
+            self._log.drop("unknown daemon", "GROUPS message of unknown daemon %s", name)
         else:
-            self._info(
+            self._log.info(
                 "G_handle_groups: GROUPS message received from %s - msgs %d, daemons %d",
                 name,
                 exchange.messages,
@@ -593,27 +531,19 @@ class Groups:
     def _complete_exchange(self, exchange: Exchange) -> None:
         """Every representative has told everything (section 3.10)."""
         step = TRANSITIONS[self._state, Event.GROUPS_COMPLETE]
-        self._info(
+        self._log.info(
             "G_handle_groups: Last GROUPS message received - msgs %d, daemons %d",
             exchange.messages,
             exchange.daemons,
         )
         self._ordering.switch_queue(DownQueue.NORMAL)
         self._sessions.unblock()
-        self._info("G_compute_and_notify:")
+        self._log.info("G_compute_and_notify:")
         self._extend_synced_set(exchange.merge(self._table))
-        for group in self._table.in_order():
-            if not group.changed:
-                continue
-            group.renew(self._reg_id)
-            group.changed = False
-            if group.local:
-                self._tell_network(group)
-            for record in group.ordered:
-                record.membership_id = self._reg_id
+        changes.renew_changed(self._table, self._tell, self._reg_id)
         self._exchange = None
         self._enter(GroupsState.GOP)
-        self._print_groups()
+        self._log.list_groups(self._table.in_order())
         self._ordering.set_threshold(DeliveryThreshold.NONE)
         lost_kills, self._lost_kills = self._lost_kills, {}
         for who in lost_kills:
@@ -622,46 +552,21 @@ class Groups:
             self._mark_lost()
             self._enter(step.next_state)
 
-    # -- telling clients -------------------------------------------------------------
-
-    def _tell(self, group: Group, frame: bytes) -> None:
-        """Write a membership frame to the local members that asked for such."""
-        write = self._write
-        for session in group.fan_out:
-            if session.wants_membership:
-                write(session, frame)
-
-    def _tell_one(self, group: Group, cause: int, who: bytes) -> None:
-        if self._heard(group):
-            self._tell(group, notifications.caused_by_one(cause, group, who))
-
-    def _tell_network(self, group: Group, joiner: bytes | None = None) -> None:
-        if not self._heard(group):
-            return
-        frame, own_frame = notifications.caused_by_network(group, self._me, joiner)
-        write = self._write
-        for session in group.fan_out:
-            if session.wants_membership:
-                write(session, own_frame if session.private_group == joiner else frame)
-
-    def _heard(self, group: Group) -> bool:
-        return any(session.wants_membership for session in group.fan_out)
-
-    # -- configuration and log ---------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------
 
     def reload(self, configuration: Configuration) -> None:
         """Take over another configuration (section 3.11); a membership change follows."""
         self._configuration = configuration
-        self._ids = {daemon_name(daemon): daemon.id for daemon in configuration.daemons}
+        self._ids = {daemon.name_bytes: daemon.id for daemon in configuration.daemons}
         self._position = configuration.position
         self._table.reorder(self._position)
         if self._exchange is not None:
             self._exchange.reload(configuration)
 
     def _refuse(self, request: str, who: bytes) -> None:
-        self._drop(
+        self._log.drop(
             f"{request} during exchange",
-            f"{request} of %r during the state exchange",
+            f"{request} of %s during the state exchange",
             who,
             priority=Priority.CRITICAL,
         )
@@ -670,47 +575,3 @@ class Groups:
     def _ask_to_reform(self, reason: str) -> None:
         if self._reform is not None:
             self._reform(reason)
-
-    def _drop(
-        self, cause: str, text: str, *args: object, priority: Priority = Priority.ERROR
-    ) -> None:
-        """Count a dropped message; log the first of a cause, then ever more rarely."""
-        count = self.dropped.get(cause, 0) + 1
-        self.dropped[cause] = count
-        if count & (count - 1) == 0:
-            self._alarms.alarm(Category.GROUPS, priority, text + " (%d so far)", *args, count)
-
-    def _info(self, text: str, *args: object) -> None:
-        if self._alarms.wants(Category.GROUPS, Priority.INFO):
-            self._alarms.alarm(Category.GROUPS, Priority.INFO, text, *map(_shown, args))
-
-    def _say_synced_set(self, where: str) -> None:
-        if self._alarms.wants(Category.GROUPS, Priority.INFO):
-            lines = [f"{where}: Synced Set (with {len(self._synced_set)} members):"]
-            lines.extend(f"\t{format_address(proc_id)}" for proc_id in self._synced_set)
-            self._alarms.alarm(Category.GROUPS, Priority.INFO, "%s", "\n".join(lines))
-
-    def _print_groups(self) -> None:
-        """List all groups after an exchange, as upstream does."""
-        if not self._alarms.wants(Category.GROUPS, Priority.PRINT):
-            return
-        groups = self._table.in_order()
-        lines = ["++++++++++++++++++++++", f"Num of groups: {len(groups)}"]
-        for number, group in enumerate(groups, 1):
-            lines.append(f"[{number}] group {_text(group.name)} with {group.count} members:")
-            for record in group.ordered:
-                lines.extend(
-                    f"\t[{place}] {_text(name)}" for place, name in enumerate(record.names, 1)
-                )
-        lines.append("----------------------")
-        self._alarms.alarm(Category.GROUPS, Priority.PRINT, "%s", "\n".join(lines))
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, MembershipId):
-        return f"({format_address(value.proc_id)}, {value.time})"
-    return _text(value) if isinstance(value, bytes) else value

@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
-from txspread.config.model import Daemon
 from txspread.wire.identifiers import MembershipId, ProcId
 
 _PRIVATE_GROUP: Final = re.compile(rb"#([\x24-\x7e]{1,10})#([\x24-\x7e]{1,19})")
@@ -30,11 +29,6 @@ def split_private_group(name: bytes) -> tuple[bytes, bytes] | None:
     """Split ``#session#daemon``; None when the name is not a legal one."""
     found = _PRIVATE_GROUP.fullmatch(name)
     return None if found is None else (found[1], found[2])
-
-
-def daemon_name(daemon: Daemon) -> bytes:
-    """Write a configured daemon's name as the bytes that travel."""
-    return daemon.name.encode("utf-8", "surrogateescape")
 
 
 def daemon_order(position: Mapping[ProcId, int], proc_id: ProcId) -> int:

@@ -102,6 +102,11 @@ class Group:
         self.membership_id = membership_id
         self.index = 1
 
+    def come_from(self, membership_id: MembershipId) -> None:
+        """Let all records count as one set of a membership."""
+        for record in self.ordered:
+            record.membership_id = membership_id
+
     def next_index(self) -> None:
         """Count one event of the group; wraps as a signed 32-bit number."""
         self.index = self.index + 1 if self.index != 0x7FFFFFFF else -0x80000000
