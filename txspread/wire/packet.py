@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from attrs import define
 
@@ -327,17 +327,15 @@ def restamp(
     """The same datagram for its next hop, in the byte order it came in.
 
     Sets and clears type bits, writes transmiter_id and conf_hash; all else stays.
-    Raises :class:`ProtocolError` for a datagram shorter than 40 bytes.
+    Raises :class:`ProtocolError` for a datagram shorter than 40 bytes, half a
+    marker, or a value that does not fit its field.
     """
-    order = header_order(data, PACKET_HEADER_SIZE)
-    byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
-    type_ = (int.from_bytes(data[:4], byteorder) & ~type_clear) | type_set
-    return b"".join(
-        [
-            type_.to_bytes(4, byteorder),
-            transmiter_id.to_bytes(4, byteorder),
-            data[8:28],
-            conf_hash.to_bytes(4, byteorder),
-            data[32:],
-        ]
-    )
+    header = _HEADER_LE if header_order(data, PACKET_HEADER_SIZE) == "<" else _HEADER_BE
+    fields = list(header.unpack_from(data))
+    fields[0] = (fields[0] & ~type_clear) | type_set
+    fields[1] = transmiter_id
+    fields[7] = conf_hash
+    try:
+        return header.pack(*fields) + data[PACKET_HEADER_SIZE:]
+    except struct.error as error:
+        raise ProtocolError(str(error)) from None
