@@ -78,6 +78,8 @@ class Timer(enum.Enum):
     DELIVERY = "delivery"
     """Zero delay: deliveries that a lowered threshold has set free."""
     PARTITION = "partition"
+    RELOAD = "reload"
+    """Zero delay: a reload that waited until the state is OP again."""
 
 
 class Timers(Protocol):
