@@ -1,0 +1,177 @@
+"""Taking many datagrams from a socket with one system call.
+
+``recvmmsg`` halves the cost of a datagram against one call for each, and with
+``UDP_GRO`` a train of datagrams that a peer sent in one piece arrives in one
+piece, with the size at which to cut it.  Both are Linux's; elsewhere
+:class:`SingleReceiver` does the same one datagram at a time.
+
+A datagram longer than a slot is cut by the kernel and then fails the engine's
+length test, as it does upstream.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from typing import Final, Protocol
+
+UDP_GRO: Final = 104
+SLOT_SIZE: Final = 65536
+"""Largest train or token, bytes."""
+SLOTS: Final = 16
+"""Most datagrams or trains for one call, unless said otherwise."""
+_CONTROL_SIZE: Final = 32
+"""One control message with an int: 16 bytes of header and the value, aligned."""
+_HEADER: Final = struct.Struct("@PI4xPNPNi4xI4x")
+"""``struct mmsghdr`` on a 64-bit machine."""
+_VECTOR: Final = struct.Struct("@PN")
+_HEADER_SIZE: Final = 64
+_MSG_DONTWAIT: Final = 0x40
+_LENGTH_WORD: Final = 14
+"""Index of ``msg_len`` in a header, in 32-bit words."""
+_CONTROL_LENGTH_WORD: Final = 5
+"""Index of ``msg_controllen`` in a header, in 64-bit words."""
+
+
+class Receiver(Protocol):
+    """Takes what waits at one socket."""
+
+    full: bool
+    """Whether the last batch was as large as it can be, so that more may wait."""
+
+    def receive(self) -> list[bytes]:
+        """The next datagrams in order of arrival; empty when none wait.
+
+        Raises:
+            OSError: the socket has a pending error; reading may go on.
+
+        """
+
+
+class BatchReceiver:
+    """``recvmmsg`` with ``UDP_GRO``.
+
+    Args:
+        receiving: a bound UDP socket; stays the caller's.
+        slots: most datagrams for one call; with one slot trains are not asked for.
+
+    Raises:
+        OSError: the system has no ``recvmmsg`` with the layout known here.
+
+    """
+
+    def __init__(self, receiving: socket.socket, slots: int = SLOTS) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        function = getattr(library, "recvmmsg", None)
+        if function is None or _HEADER.size != _HEADER_SIZE or ctypes.sizeof(ctypes.c_long) != 8:
+            raise OSError("no recvmmsg of the known layout")
+        self._call = function
+        self._call.argtypes = (
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_uint,
+            ctypes.c_int,
+            ctypes.c_void_p,
+        )
+        self._socket = receiving
+        self._count = slots
+        self.full = False
+        if slots > 1:
+            try:
+                receiving.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+            except OSError:
+                pass  # an older kernel: trains simply arrive cut
+        space = bytearray(slots * SLOT_SIZE)
+        control = bytearray(slots * _CONTROL_SIZE)
+        vectors = bytearray(slots * _VECTOR.size)
+        headers = bytearray(slots * _HEADER_SIZE)
+        space_at, control_at, vectors_at, headers_at = map(
+            _address_of, (space, control, vectors, headers)
+        )
+        for slot in range(slots):
+            _VECTOR.pack_into(vectors, slot * _VECTOR.size, space_at + slot * SLOT_SIZE, SLOT_SIZE)
+            _HEADER.pack_into(
+                headers,
+                slot * _HEADER_SIZE,
+                0,
+                0,
+                vectors_at + slot * _VECTOR.size,
+                1,
+                control_at + slot * _CONTROL_SIZE,
+                _CONTROL_SIZE,
+                0,
+                0,
+            )
+        # The vectors' memory must live as long as the headers that point to it.
+        self._vectors = vectors
+        self._headers_at = ctypes.c_void_p(headers_at)
+        self._space = memoryview(space)
+        self._lengths = memoryview(headers).cast("I")
+        self._control_lengths = memoryview(headers).cast("Q")
+        self._control = memoryview(control).cast("i")
+
+    def receive(self) -> list[bytes]:
+        """See :meth:`Receiver.receive`."""
+        count = self._call(
+            self._socket.fileno(), self._headers_at, self._count, _MSG_DONTWAIT, None
+        )
+        if count < 0:
+            self.full = False
+            code = ctypes.get_errno()
+            if code in {errno.EAGAIN, errno.EINTR}:
+                return []
+            raise OSError(code, "recvmmsg failed")
+        self.full = count == self._count
+        datagrams: list[bytes] = []
+        space, lengths, control_lengths = self._space, self._lengths, self._control_lengths
+        for slot in range(count):
+            start = slot * SLOT_SIZE
+            end = start + lengths[slot * 16 + _LENGTH_WORD]
+            word = slot * 8 + _CONTROL_LENGTH_WORD
+            if control_lengths[word]:
+                segment = self._control[slot * (_CONTROL_SIZE // 4) + 4]
+                if 0 < segment < end - start:
+                    datagrams.extend(
+                        space[at : min(at + segment, end)].tobytes()
+                        for at in range(start, end, segment)
+                    )
+                    control_lengths[word] = _CONTROL_SIZE
+                    continue
+            control_lengths[word] = _CONTROL_SIZE
+            datagrams.append(space[start:end].tobytes())
+        return datagrams
+
+
+class SingleReceiver:
+    """One datagram for each call, on any system."""
+
+    def __init__(self, receiving: socket.socket) -> None:
+        self._socket = receiving
+        self.full = False
+
+    def receive(self) -> list[bytes]:
+        """See :meth:`Receiver.receive`."""
+        try:
+            datagram = self._socket.recv(SLOT_SIZE)
+        except (BlockingIOError, InterruptedError):
+            self.full = False
+            return []
+        except OSError:
+            self.full = False
+            raise
+        self.full = True
+        return [datagram]
+
+
+def make_receiver(receiving: socket.socket, slots: int = SLOTS) -> BatchReceiver | SingleReceiver:
+    """The best receiver this system allows."""
+    try:
+        return BatchReceiver(receiving, slots)
+    except OSError:
+        return SingleReceiver(receiving)
+
+
+def _address_of(memory: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))

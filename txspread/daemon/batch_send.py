@@ -1,0 +1,165 @@
+"""Sending the datagrams of a turn in few system calls.
+
+Datagrams are collected and grouped by destination; consecutive ones of one
+length to one destination leave as a train (``UDP_SEGMENT``), which the kernel
+cuts into ordinary datagrams on the way: a peer that knows nothing of it sees no
+difference.  Kept for every destination, and between data and tokens:
+
+* the order of two datagrams to one destination is the order of the calls;
+* a token leaves after everything that was sent before it, and at once: nothing
+  that the daemon does next may delay it.
+
+Datagrams to different destinations may change places between two tokens, as
+they may on any network.
+
+Source: ``docs/protocol/daemon-datagrams.md`` sections 1.2 and 13.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+UDP_SEGMENT: Final = 103
+MAX_TRAIN: Final = 44
+"""Most datagrams in one train: 44 of 1472 bytes are below the largest UDP payload."""
+_MAX_TRAIN_BYTES: Final = 65000
+_MAX_PENDING: Final = 256
+"""Datagrams collected before they are sent even if the turn goes on."""
+_PATIENCE: Final = 0.001
+"""Seconds to wait, once, for room in a full send buffer."""
+_SEGMENT_SIZE: Final = struct.Struct("=H")
+_TRAIN_REFUSED: Final = frozenset(
+    {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
+)
+
+Address = tuple[str, int]
+
+
+class BatchSender:
+    """The sending socket.
+
+    Args:
+        sending: a UDP socket with its options set; stays the caller's.
+        token_addresses: where tokens go; these are never collected.
+        trains: whether ``UDP_SEGMENT`` is tried.
+
+    """
+
+    def __init__(
+        self, sending: socket.socket, token_addresses: Iterable[Address], *, trains: bool = True
+    ) -> None:
+        self._socket = sending
+        self._tokens = frozenset(token_addresses)
+        self._pending: dict[Address, list[bytes]] = {}
+        self._count = 0
+        self._trains = trains and hasattr(socket, "SO_BINDTODEVICE")
+        self._no_trains: set[Address] = set()
+        self.datagrams = 0
+        """Datagrams given to the kernel since the start."""
+        self.calls = 0
+        """System calls made for them."""
+        self.failures: Counter[int] = Counter()
+        """Datagrams given up, by error number."""
+
+    def token_addresses(self, addresses: Iterable[Address]) -> None:
+        """Replace the set of addresses where tokens go (after a reload)."""
+        self._tokens = frozenset(addresses)
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Send one datagram, at the latest at the next :meth:`flush`."""
+        if address in self._tokens:
+            if self._count:
+                self.flush()
+            self._send_one(datagram, address)
+            return
+        group = self._pending.get(address)
+        if group is None:
+            self._pending[address] = [datagram]
+        else:
+            group.append(datagram)
+        self._count += 1
+        if self._count >= _MAX_PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give the kernel all that is collected."""
+        if not self._count:
+            return
+        pending, self._pending = self._pending, {}
+        self._count = 0
+        for address, group in pending.items():
+            if len(group) == 1:
+                self._send_one(group[0], address)
+            elif self._trains and address not in self._no_trains:
+                self._send_group(group, address)
+            else:
+                for datagram in group:
+                    self._send_one(datagram, address)
+
+    def _send_group(self, group: list[bytes], address: Address) -> None:
+        start = 0
+        total = len(group)
+        while start < total:
+            size = len(group[start])
+            end = start + 1
+            most = min(total, start + max(1, min(MAX_TRAIN, _MAX_TRAIN_BYTES // max(size, 1))))
+            while end < most and len(group[end]) == size:
+                end += 1
+            if end < most and len(group[end]) < size:
+                end += 1  # a shorter one may be the last of a train
+            if end - start == 1:
+                self._send_one(group[start], address)
+            elif not self._send_train(group[start:end], size, address):
+                for datagram in group[start:]:
+                    self._send_one(datagram, address)
+                return
+            start = end
+
+    def _send_train(self, train: list[bytes], size: int, address: Address) -> bool:
+        """Send datagrams of ``size`` bytes, the last perhaps shorter; False if refused."""
+        control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        for attempt in (0, 1):
+            self.calls += 1
+            try:
+                self._socket.sendmsg(train, control, 0, address)
+            except OSError as error:
+                if error.errno in _TRAIN_REFUSED:
+                    # A path with a smaller MTU, or a device that cannot: for good.
+                    self._no_trains.add(address)
+                    return False
+                if attempt or not self._wait(error):
+                    self.failures[error.errno or 0] += len(train)
+                    return True
+            else:
+                self.datagrams += len(train)
+                return True
+        return True
+
+    def _send_one(self, datagram: bytes, address: Address) -> None:
+        for attempt in (0, 1):
+            self.calls += 1
+            try:
+                self._socket.sendto(datagram, address)
+            except OSError as error:
+                if attempt or not self._wait(error):
+                    self.failures[error.errno or 0] += 1
+                    return
+            else:
+                self.datagrams += 1
+                return
+
+    def _wait(self, error: OSError) -> bool:
+        """Wait for room in the send buffer; tells whether to try again.
+
+        Other errors (a pending report of an unreachable port, an interface that
+        is just going) are worth the one repetition that upstream makes, too.
+        """
+        if error.errno in {errno.EAGAIN, errno.ENOBUFS}:
+            select.select((), (self._socket,), (), _PATIENCE)
+        return error.errno not in {errno.EMSGSIZE, errno.EACCES, errno.EINVAL}

@@ -1,0 +1,354 @@
+"""The machine a node runs on: sockets, clock and the engine, tied together.
+
+One :class:`DaemonHost` is one running daemon.  It opens what the configuration
+asks for, feeds the engine through a :class:`~txspread.daemon.hub.Hub`, and does
+what the engine asks of its :class:`~txspread.engine.node_interfaces.Host`.  An
+exception that comes out of the engine is logged and costs at most the client
+whose bytes were being handled; nothing that comes from a socket ends the daemon.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from txspread.config.model import Configuration, Daemon
+from txspread.daemon.batch_send import BatchSender
+from txspread.daemon.datagrams import DatagramReader, DatagramSocket
+from txspread.daemon.hub import EpollHub, Reactor, ReactorHub, Source, make_hub
+from txspread.daemon.sockets import (
+    DATAGRAM_BUFFER,
+    SocketError,
+    UnixListener,
+    datagram_plan,
+    enlarge_buffer,
+    open_datagram_socket,
+    open_sending_socket,
+    open_stream_listener,
+    stream_plan,
+    token_addresses,
+)
+from txspread.daemon.stream import READ_SIZE, ClientTransport, StreamListener
+from txspread.engine.alarms import AlarmSink, Category, Priority
+from txspread.engine.handshake import PeerAddress
+from txspread.engine.interfaces import StreamTransport
+from txspread.engine.node_interfaces import Channel, Host
+from txspread.engine.sessions_state import Session
+
+DEFAULT_SOCKET_DIRECTORY = "/tmp"
+
+
+class Engine(Protocol):
+    """The engine as the shell drives it; :class:`~txspread.engine.node.Node` is one."""
+
+    @property
+    def prefer_tokens(self) -> bool:
+        """Whether to read the token socket before the data socket."""
+
+    def start(self, now: float) -> None:
+        """Begin."""
+
+    def stop(self, now: float) -> None:
+        """End all sessions."""
+
+    def datagram(self, data: bytes, channel: Channel, now: float) -> None:
+        """Take one datagram."""
+
+    def session_opened(self, transport: StreamTransport, peer: PeerAddress, now: float) -> Session:
+        """Begin a session."""
+
+    def session_received(self, session: Session, data: bytes, now: float) -> None:
+        """Take bytes of a client."""
+
+    def session_writable(self, session: Session, now: float) -> None:
+        """The kernel takes output again."""
+
+    def session_closed(self, session: Session, now: float) -> None:
+        """The client is gone."""
+
+    def timer(self, now: float) -> None:
+        """A time given by :meth:`next_timer` has come."""
+
+    def next_timer(self) -> float | None:
+        """When to call :meth:`timer`."""
+
+    def end_of_turn(self, now: float) -> None:
+        """Write to the clients."""
+
+
+EngineFactory = Callable[[Configuration, Daemon, Host, AlarmSink, float], Engine]
+"""Makes the engine of a daemon that is about to start; the last argument is the time."""
+
+
+def make_node(
+    configuration: Configuration, me: Daemon, host: Host, alarms: AlarmSink, now: float
+) -> Engine:
+    """The engine of a real daemon."""
+    from txspread.engine.node import Node
+
+    return Node(configuration, me, host, alarms, random.SystemRandom().random, now)
+
+
+class DaemonHost:
+    """One daemon: implements ``Host`` for the engine and ``Turn`` for the hub.
+
+    Args:
+        configuration: what to run.
+        me: the entry of ``configuration`` to run as.
+        alarms: sink of log lines.
+        reactor: a Twisted reactor that can watch descriptors.
+        socket_directory: where the Unix socket named after the port is made;
+            None for a daemon without one.
+        engine_factory: makes the engine.
+        left: called once, in a later turn, when the engine wants the daemon to end.
+
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        me: Daemon,
+        alarms: AlarmSink,
+        reactor: Reactor,
+        *,
+        socket_directory: str | None = DEFAULT_SOCKET_DIRECTORY,
+        engine_factory: EngineFactory = make_node,
+        left: Callable[[str], None] | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.me = me
+        self.alarms = alarms
+        self.reactor = reactor
+        self.socket_directory = socket_directory
+        self._engine_factory = engine_factory
+        self._left = left
+        self._accepting = True
+        self._datagram_sockets: list[DatagramSocket] = []
+        self._listening: list[socket.socket] = []
+        self._sending: socket.socket | None = None
+        self._hub: EpollHub | ReactorHub | None = None
+        self._reader: DatagramReader | None = None
+        self._listeners: list[StreamListener] = []
+        self._transports: set[ClientTransport] = set()
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self.unix: UnixListener | None = None
+        self.sender: BatchSender | None = None
+        self.engine: Engine | None = None
+        """From the start on."""
+        self.faults = 0
+        """Exceptions that came out of the engine."""
+
+    # --- life
+
+    def open(self) -> None:
+        """Open every socket; nothing is read yet.
+
+        Raises:
+            SocketError: one of them cannot be had; none is left open.
+
+        """
+        try:
+            for binding in datagram_plan(self.configuration, self.me):
+                opened = open_datagram_socket(binding)
+                self._datagram_sockets.append(DatagramSocket(opened, binding.channel))
+            self._sending = open_sending_socket()
+            self._enlarge_buffers(self._sending)
+            for stream in stream_plan(self.configuration, self.me):
+                self._listening.append(open_stream_listener(stream))
+            if self.socket_directory is not None:
+                self.unix = UnixListener(
+                    self.socket_directory, self.configuration.segments[self.me.segment].port
+                )
+                self._listening.append(self.unix.socket)
+        except BaseException:
+            self.close()
+            raise
+
+    def _enlarge_buffers(self, sending: socket.socket) -> None:
+        if len(self.configuration.daemons) < 2:
+            return
+        wanted = [(sending, False)] + [(one.socket, True) for one in self._datagram_sockets]
+        smallest = {
+            receive: min(
+                (enlarge_buffer(one, receive=receive) for one, way in wanted if way is receive),
+                default=DATAGRAM_BUFFER,
+            )
+            for receive in (True, False)
+        }
+        for receive, setting in ((True, "rmem_max"), (False, "wmem_max")):
+            if smallest[receive] < DATAGRAM_BUFFER:
+                self.alarms.alarm(
+                    Category.PRINT,
+                    Priority.WARNING,
+                    "DL_init_channel: asked for a %s buffer of %d bytes, the kernel gives %d: "
+                    "bursts may be lost and sent again; raise net.core.%s",
+                    "receive" if receive else "send",
+                    DATAGRAM_BUFFER,
+                    smallest[receive],
+                    setting,
+                )
+
+    def start(self) -> None:
+        """Start the engine and serve; :meth:`open` first."""
+        assert self._sending is not None
+        now = time.monotonic()
+        hub = self._hub = make_hub(self.reactor, self)
+        self.sender = BatchSender(self._sending, token_addresses(self.configuration))
+        self.engine = self._engine_factory(self.configuration, self.me, self, self.alarms, now)
+        self._reader = DatagramReader(
+            hub, self.engine, self._datagram_sockets, lambda: self.fault(None)
+        )
+        for listening in self._listening:
+            self._listeners.append(
+                StreamListener(hub, listening, self._connected, self._out_of_descriptors)
+            )
+        self._accept(self._accepting)
+        self.engine.start(now)
+        hub.run_soon()
+
+    def stop(self) -> None:
+        """End the sessions, close every socket, remove the Unix socket's file."""
+        if self.engine is not None:
+            engine, now = self.engine, time.monotonic()
+            try:
+                engine.stop(now)
+                self.end_turn(now)
+            except Exception:
+                self.fault(None)
+        self.close()
+
+    def close(self) -> None:
+        """Close every socket without a word to the engine."""
+        for transport in list(self._transports):
+            transport.close()
+        for listener in self._listeners:
+            listener.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._hub is not None:
+            self._hub.close()
+        if self.unix is not None:
+            self.unix.close()
+        for listening in self._listening:
+            listening.close()
+        for one in self._datagram_sockets:
+            one.socket.close()
+        if self._sending is not None:
+            self._sending.close()
+        self._listeners = []
+        self._listening = []
+        self._datagram_sockets = []
+
+    @property
+    def client_count(self) -> int:
+        """Open client connections, those in the handshake included."""
+        return len(self._transports)
+
+    # --- clients
+
+    def _connected(self, connection: socket.socket, address: tuple[str, int] | str) -> None:
+        assert self._hub is not None
+        assert self.engine is not None
+        number = (
+            int.from_bytes(socket.inet_aton(address[0]), "big") if isinstance(address, tuple) else 0
+        )
+        transport = ClientTransport(
+            self._hub, self.engine, connection, self._buffer, self._transports.discard
+        )
+        self._transports.add(transport)
+        try:
+            transport.open(PeerAddress(number, connection.fileno()))
+        except Exception:
+            self.fault(None)
+            transport.close()
+
+    def _out_of_descriptors(self, error: OSError) -> None:
+        self.alarms.alarm(
+            Category.PRINT,
+            Priority.ERROR,
+            "Sess_accept: connection closed at once: %s; raise the limit of open files",
+            error.strerror,
+        )
+
+    def _accept(self, accepting: bool) -> None:
+        self._accepting = accepting
+        for listener in self._listeners:
+            if accepting:
+                listener.resume()
+            else:
+                listener.pause()
+
+    # --- Host, for the engine
+
+    def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.send_datagram`."""
+        if self.sender is not None:
+            self.sender.send(data, address)
+
+    def pause_accepting(self) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.pause_accepting`."""
+        self._accept(False)
+
+    def resume_accepting(self) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.resume_accepting`."""
+        self._accept(True)
+
+    def wall_time(self) -> int:
+        """See :meth:`~txspread.engine.node_interfaces.Host.wall_time`."""
+        return int(time.time())
+
+    def leave(self, reason: str) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.leave`."""
+        left, self._left = self._left, None
+        if left is not None:
+            self.reactor.callLater(0, left, reason)
+
+    # --- Turn, for the hub
+
+    def due(self, now: float) -> None:
+        """See :meth:`~txspread.daemon.hub.Turn.due`."""
+        assert self.engine is not None
+        self.engine.timer(now)
+
+    def next_due(self) -> float | None:
+        """See :meth:`~txspread.daemon.hub.Turn.next_due`."""
+        assert self.engine is not None
+        return self.engine.next_timer()
+
+    def receive_datagrams(self) -> None:
+        """See :meth:`~txspread.daemon.hub.Turn.receive_datagrams`."""
+        assert self._reader is not None
+        assert self.sender is not None
+        self._reader.receive()
+        self.sender.flush()
+
+    def end_turn(self, now: float) -> None:
+        """See :meth:`~txspread.daemon.hub.Turn.end_turn`."""
+        assert self.engine is not None
+        assert self.sender is not None
+        self.engine.end_of_turn(now)
+        self.sender.flush()
+
+    def fault(self, source: Source | None) -> None:
+        """See :meth:`~txspread.daemon.hub.Turn.fault`."""
+        self.faults += 1
+        self.alarms.alarm(
+            Category.PRINT, Priority.CRITICAL, "Internal error: %s", traceback.format_exc().rstrip()
+        )
+        if isinstance(source, ClientTransport):
+            try:
+                source.fail()
+            except Exception:
+                self.alarms.alarm(
+                    Category.PRINT,
+                    Priority.CRITICAL,
+                    "Internal error: while giving a client up: %s",
+                    traceback.format_exc().rstrip(),
+                )
+
+
+__all__ = ["DEFAULT_SOCKET_DIRECTORY", "DaemonHost", "Engine", "SocketError", "make_node"]

@@ -1,0 +1,457 @@
+"""The daemon's own event loop inside Twisted's: one descriptor, one turn.
+
+Every socket of a daemon is watched by an ``epoll`` of its own, and only the
+descriptor of that epoll is given to the reactor.  What this buys:
+
+* a *turn* is a well-defined thing: all that is readable now is read in the
+  daemon's order (datagrams before clients, due timers before both), then the
+  engine's end of turn runs once, so that each client is written to once;
+* under load the reactor's own work per event is paid once for many turns;
+* timers run by the monotonic clock (:mod:`txspread.daemon.timer_descriptor`).
+
+It works under any reactor that can watch a descriptor.  Where the system has no
+epoll, :class:`ReactorHub` registers each socket with the reactor instead, with
+one turn for each event.
+
+Source of the order: ``docs/protocol/daemon-datagrams.md`` section 13,
+``docs/protocol/client-session.md`` section 6.3.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReadDescriptor,
+    IReadWriteDescriptor,
+    IWriteDescriptor,
+)
+from zope.interface import implementer
+
+from txspread.daemon.timer_descriptor import TimerDescriptor
+
+READ: Final = 1
+WRITE: Final = 4
+_ROUNDS: Final = 16
+"""Turns in a row before the reactor's other work gets its chance."""
+_MAX_EVENTS: Final = 512
+_DATAGRAM_PATIENCE: Final = 0.001
+"""Seconds of client work after which waiting datagrams are looked at again."""
+_EPOLL_READ: Final = 0x1 | 0x8 | 0x10
+_EPOLL_WRITE: Final = 0x4
+
+
+class Reactor(Protocol):
+    """What a hub uses of a Twisted reactor: ``IReactorFDSet`` and ``IReactorTime``."""
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """Watch for reading."""
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """Watch no longer."""
+
+    def addWriter(self, writer: IWriteDescriptor) -> None:
+        """Watch for writing."""
+
+    def removeWriter(self, writer: IWriteDescriptor) -> None:
+        """Watch no longer."""
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object
+    ) -> IDelayedCall:
+        """Call once, later."""
+
+
+class Source(Protocol):
+    """Something with a descriptor that a hub watches."""
+
+    interest: int
+    """Or-ed :data:`READ` and :data:`WRITE`: what to wait for."""
+    watched: int
+    """What the hub has told the kernel; belongs to the hub."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+    def readable(self) -> None:
+        """Take what there is; called only while ``interest`` has :data:`READ`."""
+
+    def writable(self) -> None:
+        """Called only while ``interest`` has :data:`WRITE`."""
+
+
+class Turn(Protocol):
+    """What a hub drives."""
+
+    def due(self, now: float) -> None:
+        """The time of :meth:`next_due` has come."""
+
+    def next_due(self) -> float | None:
+        """When to call :meth:`due`, on the monotonic clock."""
+
+    def receive_datagrams(self) -> None:
+        """Read the datagram sockets, by priority, a bounded batch."""
+
+    def end_turn(self, now: float) -> None:
+        """Everything that was ready has been handled."""
+
+    def fault(self, source: Source | None) -> None:
+        """An exception came out of a handler; it is the current exception."""
+
+
+class Hub(Protocol):
+    """Watches sources and drives turns."""
+
+    ending: bool
+    """Whether :meth:`Turn.end_turn` is running."""
+
+    def add(self, source: Source, *, datagrams: bool = False) -> None:
+        """Watch a source; with ``datagrams`` its events mean ``receive_datagrams``."""
+
+    def remove(self, source: Source) -> None:
+        """Stop watching; must precede the closing of the descriptor."""
+
+    def changed(self, source: Source) -> None:
+        """``source.interest`` is another; takes effect before the next wait."""
+
+    def run_soon(self) -> None:
+        """Make a turn happen although nothing is readable."""
+
+    def close(self) -> None:
+        """Stop watching everything."""
+
+
+@implementer(IReadDescriptor)
+class EpollHub:
+    """A hub on an epoll and a timer descriptor of its own.
+
+    Args:
+        reactor: any Twisted reactor (``IReactorFDSet``).
+        turn: what is driven.
+
+    Raises:
+        OSError, AttributeError: the system has no epoll or no timer descriptor.
+
+    """
+
+    def __init__(self, reactor: Reactor, turn: Turn) -> None:
+        self._reactor = reactor
+        self._turn = turn
+        self._timer = TimerDescriptor()
+        self._epoll = select.epoll()
+        self._sources: dict[int, Source] = {}
+        self._datagrams: set[int] = set()
+        self._changed: dict[int, Source] = {}
+        self._alarm: float | None = None
+        self.ending = False
+        self._epoll.register(self._timer.fileno(), READ)
+        reactor.addReader(self)
+
+    # The reactor's side
+
+    def fileno(self) -> int:
+        """The epoll's descriptor."""
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """Name in Twisted's log."""
+        return "spread"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor has dropped this descriptor; nothing to do."""
+
+    def doRead(self) -> None:
+        """Run turns until nothing is ready, within bounds."""
+        for _ in range(_ROUNDS):
+            if self._epoll.closed:
+                return
+            events = self._epoll.poll(0, _MAX_EVENTS)
+            if not events:
+                return
+            self._run(events)
+
+    def _run(self, events: list[tuple[int, int]]) -> None:
+        turn = self._turn
+        now = time.monotonic()
+        timer = self._timer.fileno()
+        datagrams = self._datagrams
+        clients: list[tuple[int, int]] = []
+        waiting = False
+        for event in events:
+            descriptor = event[0]
+            if descriptor == timer:
+                self._timer.acknowledge()
+                self._alarm = None
+            elif descriptor in datagrams:
+                waiting = True
+            else:
+                clients.append(event)
+        due = turn.next_due()
+        if due is not None and due <= now:
+            try:
+                turn.due(now)
+            except Exception:
+                turn.fault(None)
+        if waiting:
+            self._receive_datagrams()
+        started = now
+        sources = self._sources
+        for descriptor, mask in clients:
+            source = sources.get(descriptor)
+            if source is None:
+                continue
+            try:
+                if mask & _EPOLL_READ and source.interest & READ:
+                    source.readable()
+                if mask & ~0x1 and source.interest & WRITE:
+                    source.writable()
+            except Exception:
+                turn.fault(source)
+            if datagrams:
+                now = time.monotonic()
+                if now - started > _DATAGRAM_PATIENCE:
+                    self._receive_datagrams()
+                    started = now
+        self._finish()
+
+    def _receive_datagrams(self) -> None:
+        try:
+            self._turn.receive_datagrams()
+        except Exception:
+            self._turn.fault(None)
+
+    def _finish(self) -> None:
+        now = time.monotonic()
+        self.ending = True
+        try:
+            self._turn.end_turn(now)
+        except Exception:
+            self._turn.fault(None)
+        self.ending = False
+        if self._epoll.closed:
+            return
+        if self._changed:
+            self._apply_changes()
+        due = self._turn.next_due()
+        if due is not None and (self._alarm is None or due < self._alarm):
+            # A timer that moved further away is left to ring early: most timers
+            # of a working ring are pushed back with every token.
+            self._alarm = due
+            self._timer.set(due - now)
+
+    # The daemon's side
+
+    def add(self, source: Source, *, datagrams: bool = False) -> None:
+        """See :meth:`Hub.add`."""
+        descriptor = source.fileno()
+        self._sources[descriptor] = source
+        if datagrams:
+            self._datagrams.add(descriptor)
+        source.watched = 0
+        self._watch(descriptor, source)
+
+    def remove(self, source: Source) -> None:
+        """See :meth:`Hub.remove`."""
+        descriptor = source.fileno()
+        if self._sources.pop(descriptor, None) is None:
+            return
+        self._datagrams.discard(descriptor)
+        self._changed.pop(descriptor, None)
+        if source.watched:
+            self._epoll.unregister(descriptor)
+            source.watched = 0
+
+    def changed(self, source: Source) -> None:
+        """See :meth:`Hub.changed`."""
+        self._changed[source.fileno()] = source
+
+    def run_soon(self) -> None:
+        """See :meth:`Hub.run_soon`."""
+        self._alarm = 0.0
+        self._timer.set(0.0)
+
+    def close(self) -> None:
+        """See :meth:`Hub.close`."""
+        if not self._epoll.closed:
+            self._reactor.removeReader(self)
+            self._sources.clear()
+            self._changed.clear()
+            self._epoll.close()
+            self._timer.close()
+
+    def _apply_changes(self) -> None:
+        for descriptor, source in self._changed.items():
+            self._watch(descriptor, source)
+        self._changed.clear()
+
+    def _watch(self, descriptor: int, source: Source) -> None:
+        interest = source.interest
+        if interest == source.watched:
+            return
+        # Without any interest the descriptor leaves the epoll altogether, for
+        # a hang-up is reported even to those who wait for nothing.
+        if interest == 0:
+            self._epoll.unregister(descriptor)
+        elif source.watched == 0:
+            self._epoll.register(descriptor, interest)
+        else:
+            self._epoll.modify(descriptor, interest)
+        source.watched = interest
+
+
+@implementer(IReadWriteDescriptor)
+class _Registration:
+    """One source as the reactor sees it."""
+
+    def __init__(self, hub: ReactorHub, source: Source, datagrams: bool) -> None:
+        self._hub = hub
+        self.source = source
+        self._datagrams = datagrams
+        self._descriptor = source.fileno()
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "spread"
+
+    def connectionLost(self, reason: object) -> None:
+        # A hang-up: the reader finds out by itself what it means.  The reactor no
+        # longer watches the descriptor.
+        self.source.watched = 0
+        self._hub.event(self.source, self._datagrams, READ | WRITE)
+
+    def doRead(self) -> None:
+        self._hub.event(self.source, self._datagrams, READ)
+
+    def doWrite(self) -> None:
+        self._hub.event(self.source, self._datagrams, WRITE)
+
+
+class ReactorHub:
+    """A hub without epoll: every source is registered with the reactor."""
+
+    def __init__(self, reactor: Reactor, turn: Turn) -> None:
+        self._reactor = reactor
+        self._turn = turn
+        self._registrations: dict[int, _Registration] = {}
+        self._changed: dict[int, Source] = {}
+        self._alarm: float | None = None
+        self._call: IDelayedCall | None = None
+        self._closed = False
+        self.ending = False
+
+    def add(self, source: Source, *, datagrams: bool = False) -> None:
+        """See :meth:`Hub.add`."""
+        registration = _Registration(self, source, datagrams)
+        self._registrations[source.fileno()] = registration
+        source.watched = 0
+        self._watch(registration)
+
+    def remove(self, source: Source) -> None:
+        """See :meth:`Hub.remove`."""
+        registration = self._registrations.pop(source.fileno(), None)
+        if registration is not None:
+            self._changed.pop(source.fileno(), None)
+            self._reactor.removeReader(registration)
+            self._reactor.removeWriter(registration)
+            source.watched = 0
+
+    def changed(self, source: Source) -> None:
+        """See :meth:`Hub.changed`."""
+        self._changed[source.fileno()] = source
+
+    def run_soon(self) -> None:
+        """See :meth:`Hub.run_soon`."""
+        self._set_alarm(time.monotonic())
+
+    def close(self) -> None:
+        """See :meth:`Hub.close`."""
+        self._closed = True
+        for registration in list(self._registrations.values()):
+            self.remove(registration.source)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def event(self, source: Source, datagrams: bool, mask: int) -> None:
+        """One turn for one event."""
+        turn = self._turn
+        try:
+            now = time.monotonic()
+            due = turn.next_due()
+            if due is not None and due <= now:
+                turn.due(now)
+            if datagrams:
+                turn.receive_datagrams()
+            else:
+                if mask & READ and source.interest & READ:
+                    source.readable()
+                if mask & WRITE and source.interest & WRITE:
+                    source.writable()
+        except Exception:
+            turn.fault(source)
+        self._finish()
+
+    def _finish(self) -> None:
+        now = time.monotonic()
+        self.ending = True
+        try:
+            self._turn.end_turn(now)
+        except Exception:
+            self._turn.fault(None)
+        self.ending = False
+        if self._closed:
+            return
+        for descriptor in list(self._changed):
+            registration = self._registrations.get(descriptor)
+            if registration is not None:
+                self._watch(registration)
+        self._changed.clear()
+        due = self._turn.next_due()
+        if due is not None and (self._alarm is None or due < self._alarm):
+            self._set_alarm(due)
+
+    def _set_alarm(self, due: float) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        self._alarm = due
+        self._call = self._reactor.callLater(max(0.0, due - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._call = None
+        self._alarm = None
+        now = time.monotonic()
+        due = self._turn.next_due()
+        try:
+            if due is not None and due <= now:
+                self._turn.due(now)
+        except Exception:
+            self._turn.fault(None)
+        self._finish()
+
+    def _watch(self, registration: _Registration) -> None:
+        source = registration.source
+        interest, watched = source.interest, source.watched
+        reactor = self._reactor
+        if interest & READ and not watched & READ:
+            reactor.addReader(registration)
+        elif watched & READ and not interest & READ:
+            reactor.removeReader(registration)
+        if interest & WRITE and not watched & WRITE:
+            reactor.addWriter(registration)
+        elif watched & WRITE and not interest & WRITE:
+            reactor.removeWriter(registration)
+        source.watched = interest
+
+
+def make_hub(reactor: Reactor, turn: Turn) -> EpollHub | ReactorHub:
+    """The best hub that this system and reactor allow."""
+    try:
+        return EpollHub(reactor, turn)
+    except (OSError, AttributeError):
+        return ReactorHub(reactor, turn)

@@ -1,0 +1,147 @@
+"""A Spread daemon as a Twisted service, for the command line, ``twist`` and tests.
+
+>>> service = SpreadService(configuration, me)      # doctest: +SKIP
+>>> service.startService()                          # doctest: +SKIP
+>>> service.stopService()                           # doctest: +SKIP
+
+Several may run in one process, on one reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import cast
+
+from twisted.application.service import Service
+
+from txspread.config.model import Configuration, Daemon
+from txspread.daemon import privileges
+from txspread.daemon.host import DEFAULT_SOCKET_DIRECTORY, DaemonHost, EngineFactory, make_node
+from txspread.daemon.hub import Reactor
+from txspread.engine.alarms import AlarmSink, Category, Priority, SilentAlarms
+
+
+class SpreadService(Service):
+    """One daemon.
+
+    Args:
+        configuration: what to run, from :func:`txspread.config.load` or ``parse``.
+        me: the daemon of the configuration to be, an entry or its name.
+        alarms: sink of log lines; by default there are none.
+        reactor: by default the global one.
+        socket_directory: directory of the Unix socket; None: no Unix socket.
+        drop_privileges: when root, become DaemonUser once the sockets are open.
+        engine_factory: makes the engine.
+        left: called with a reason when the engine wants the daemon to end, which
+            by default just stops the service.
+
+    Raises:
+        KeyError: there is no daemon of that name.
+
+    """
+
+    name = "spread"
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        me: Daemon | str,
+        alarms: AlarmSink | None = None,
+        *,
+        reactor: Reactor | None = None,
+        socket_directory: str | None = DEFAULT_SOCKET_DIRECTORY,
+        drop_privileges: bool = False,
+        engine_factory: EngineFactory = make_node,
+        left: Callable[[str], None] | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.me = configuration.by_name[me] if isinstance(me, str) else me
+        self.alarms: AlarmSink = SilentAlarms() if alarms is None else alarms
+        self.host: DaemonHost | None = None
+        """From the opening of the sockets to the end of the service."""
+        self._reactor = reactor
+        self._socket_directory = socket_directory
+        self._drop_privileges = drop_privileges
+        self._engine_factory = engine_factory
+        self._left = left
+
+    def privilegedStartService(self) -> None:
+        """Open the sockets and give privileges up.
+
+        Raises:
+            SocketError: a socket cannot be had.
+            PrivilegeError: root could not be given up.
+
+        """
+        if self.host is not None:
+            return
+        reactor = self._reactor
+        if reactor is None:
+            from twisted.internet import reactor as global_reactor
+
+            reactor = cast(Reactor, global_reactor)
+        if self._socket_directory is not None and os.geteuid() == 0:
+            self._warn_of_directory(self._socket_directory)
+        host = DaemonHost(
+            self.configuration,
+            self.me,
+            self.alarms,
+            reactor,
+            socket_directory=self._socket_directory,
+            engine_factory=self._engine_factory,
+            left=self._on_left,
+        )
+        host.open()
+        if self._drop_privileges:
+            try:
+                target = privileges.target(self.configuration, self.alarms)
+                if target is not None:
+                    if host.unix is not None:
+                        host.unix.give_to(target.user, target.group)
+                    privileges.drop(target, self.alarms)
+            except BaseException:
+                host.close()
+                raise
+        self.host = host
+
+    def startService(self) -> None:
+        """Serve; opens the sockets if that has not been done."""
+        self.privilegedStartService()
+        assert self.host is not None
+        super().startService()  # type: ignore[no-untyped-call]
+        self.host.start()
+
+    def stopService(self) -> None:
+        """End all sessions and close every socket, at once."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        host, self.host = self.host, None
+        if host is not None:
+            host.stop()
+
+    @property
+    def client_count(self) -> int:
+        """Open client connections."""
+        return 0 if self.host is None else self.host.client_count
+
+    def _on_left(self, reason: str) -> None:
+        if self._left is not None:
+            self._left(reason)
+        elif self.running:
+            self.stopService()
+
+    def _warn_of_directory(self, directory: str) -> None:
+        try:
+            status = os.stat(directory)
+        except OSError:
+            return  # the opening of the socket says what is wrong with it
+        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            self.alarms.alarm(
+                Category.SECURITY | Category.PRINT,
+                Priority.WARNING,
+                "Spread: SECURITY RISK! running as root, but unix domain socket is not in a "
+                "root-only writable directory. May risk denial of service or malicious deletion "
+                "of unexpected file in directory: %s",
+                directory,
+            )
