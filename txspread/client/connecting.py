@@ -1,0 +1,128 @@
+"""Making Twisted connections: endpoints, deadlines, what the failures mean."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Final, cast
+
+from twisted.internet import endpoints, error
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+
+from txspread.client.authentication import AuthenticationMethod, NullMethod
+from txspread.client.connection import (
+    RECEIVE_LIMIT,
+    SEND_LIMIT,
+    SILENCE_TIMEOUT,
+    Connection,
+)
+from txspread.client.errors import ConnectionClosed, CouldNotConnect, IllegalSpread
+from txspread.client.frames import MAX_MEMBERSHIP
+from txspread.client.messages import Name
+from txspread.client.names import TcpAddress, UnixAddress, parse_spread_name
+from txspread.client.protocol import ClientSession
+from txspread.client.requests import SAFE_GROUPS
+from txspread.wire.constants import SpreadCode
+
+CONNECT_TIMEOUT: Final = 10.0
+
+
+def endpoint_for(reactor: IReactorTime, name: str | None) -> IStreamClientEndpoint:
+    """Make the Twisted endpoint of a Spread name.
+
+    :raises IllegalSpread: the name is none of :mod:`txspread.client.names`.
+    """
+    address = parse_spread_name(name)
+    core = cast(Any, reactor)
+    makers = cast(Any, endpoints)
+    endpoint: IStreamClientEndpoint
+    if isinstance(address, TcpAddress):
+        endpoint = makers.HostnameEndpoint(core, address.host, address.port)
+    elif isinstance(address, UnixAddress):
+        endpoint = makers.UNIXClientEndpoint(core, address.path)
+    else:
+        try:
+            endpoint = makers.clientFromString(core, address.description)
+        except (ValueError, TypeError, KeyError) as problem:
+            raise IllegalSpread(SpreadCode.ILLEGAL_SPREAD, f"{name!r}: {problem}") from problem
+    return endpoint
+
+
+@inlineCallbacks
+def connect(
+    name: str | IStreamClientEndpoint | None = None,
+    private_name: Name = "",
+    *,
+    membership: bool = True,
+    priority: int = 0,
+    methods: Sequence[AuthenticationMethod] = (NullMethod(),),
+    timeout: float = CONNECT_TIMEOUT,
+    silence_timeout: float | None = SILENCE_TIMEOUT,
+    receive_limit: int = RECEIVE_LIMIT,
+    send_limit: int = SEND_LIMIT,
+    max_groups: int = SAFE_GROUPS,
+    max_membership: int = MAX_MEMBERSHIP,
+    reactor: IReactorTime | None = None,
+) -> Generator[Deferred[Any], Any, Connection]:
+    """Connect to a daemon.
+
+    :param name: which daemon (:mod:`txspread.client.names`), or a Twisted endpoint.
+    :param private_name: up to 10 bytes of 0x24..0x7E; empty: the daemon invents one.
+    :param membership: whether membership messages are wanted.
+    :param priority: 0 or 1; no daemon uses it.
+    :param methods: up to three authentication methods, in the order to run them.
+    :param timeout: seconds for everything until the session is open.
+    :param silence_timeout: seconds after which a daemon that says nothing, not even to
+        a probe, counts as dead (:mod:`txspread.client.liveness`); None: never.
+    :param receive_limit: bytes of messages kept for the program before reading stops.
+    :param send_limit: bytes that may wait to be sent.
+    :param max_groups: most groups of one message; 43 is what 4.x rings deliver.
+    :param max_membership: largest membership message that is taken, in bytes.
+    :raises IllegalSpread: the name is malformed or its host does not resolve.
+    :raises CouldNotConnect: nothing answers there, in time.
+    :raises ConnectionRejected: the daemon refused; ``code`` tells why.
+    :raises ConnectionClosed: the connection was lost in the handshake, or it took too long.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = cast(IReactorTime, installed)
+    deadline = reactor.seconds() + timeout
+    endpoint = endpoint_for(reactor, name) if name is None or isinstance(name, str) else name
+    session = ClientSession(
+        private_name,
+        membership=membership,
+        priority=priority,
+        methods=methods,
+        max_groups=max_groups,
+        max_membership=max_membership,
+    )
+    connection = Connection(
+        session,
+        reactor,
+        receive_limit=receive_limit,
+        send_limit=send_limit,
+        silence_timeout=silence_timeout,
+    )
+    ready = connection.opening()
+    try:
+        attempt = endpoint.connect(Factory.forProtocol(lambda: connection))
+        yield attempt.addTimeout(timeout, reactor)
+    except error.DNSLookupError as problem:
+        raise IllegalSpread(SpreadCode.ILLEGAL_SPREAD, str(problem)) from problem
+    except CancelledError:
+        raise
+    except Exception as problem:
+        raise CouldNotConnect(
+            SpreadCode.COULD_NOT_CONNECT, str(problem) or type(problem).__name__
+        ) from problem
+    try:
+        opened: Connection = yield ready.addTimeout(
+            max(deadline - reactor.seconds(), 0.001), reactor
+        )
+    except error.TimeoutError as problem:
+        raise ConnectionClosed(
+            SpreadCode.CONNECTION_CLOSED, f"no complete handshake within {timeout:g} seconds"
+        ) from problem
+    return opened
