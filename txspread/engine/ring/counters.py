@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from attrs import define
 
+from txspread.engine.alarms import AlarmSink, Category, Priority
+
 
 @define(eq=False)
 class RingCounters:
@@ -40,7 +42,7 @@ class RingCounters:
     requests_sent: int = 0
     """Numbers this daemon asked for."""
     installed: int = 0
-    """Regular memberships installed."""
+    """Regular memberships installed since the start."""
 
     foreign_packets: int = 0
     """Packets of another ring, passed to the membership machine."""
@@ -73,3 +75,9 @@ class RingCounters:
     recoveries_abandoned: int = 0
     """Recoveries given up after too many rounds."""
     invariant_breaches: int = 0
+
+
+def rarely(alarms: AlarmSink, count: int, text: str, *args: object) -> None:
+    """Log the 1st, 2nd, 4th, 8th ... occurrence of something: a flood costs few lines."""
+    if count & (count - 1) == 0:
+        alarms.alarm(Category.PROTOCOL, Priority.WARNING, text, *args)

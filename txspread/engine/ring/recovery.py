@@ -51,6 +51,7 @@ from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.ring.assembly import Assembly
 from txspread.engine.ring.counters import RingCounters
 from txspread.engine.ring.delivery import Delivery
+from txspread.engine.ring.identity import Identity
 from txspread.engine.ring.packet_store import HOLE, MAX_PACKETS, PacketStore
 from txspread.engine.ring.packing import DownQueues
 from txspread.engine.ring_interfaces import OldRingResult, OldRingState, RingMembership, RingView
@@ -68,8 +69,7 @@ class Recovery:
 
     def __init__(
         self,
-        me: ProcId,
-        position: dict[ProcId, int],
+        identity: Identity,
         store: PacketStore,
         queues: DownQueues,
         delivery: Delivery,
@@ -78,9 +78,7 @@ class Recovery:
         counters: RingCounters,
         alarms: AlarmSink,
     ) -> None:
-        self._me = me
-        self.position = position
-        """Configuration order of all daemons; replaced when the configuration is."""
+        self._identity = identity
         self._store = store
         self._queues = queues
         self._delivery = delivery
@@ -90,10 +88,10 @@ class Recovery:
         self._alarms = alarms
         self.last_seq = 0
         """Recovery number of the FORM2 token; valid in EVS."""
-        self.commit_set: tuple[ProcId, ...] = (me,)
+        self.commit_set: tuple[ProcId, ...] = (identity.me,)
         self.num_trans = 1
         """How many of :attr:`commit_set`, from its start, are transitional members."""
-        self._future_commit_set: tuple[ProcId, ...] = (me,)
+        self._future_commit_set: tuple[ProcId, ...] = (identity.me,)
         self._future_num_trans = 1
 
     def describe(self) -> OldRingState:
@@ -177,7 +175,7 @@ class Recovery:
                 deliver(packet)
             number += 1
 
-        order = self.position
+        order = self._identity.position
         transitional = tuple(
             sorted(
                 self.commit_set[: self.num_trans],
@@ -201,7 +199,7 @@ class Recovery:
         self._assembly.clear()
         self._queues.restart_first()
         view = self._membership.install_future()
-        self.commit_set = (self._me,)
+        self.commit_set = (self._identity.me,)
         self.num_trans = 1
         self._counters.installed += 1
         upper.on_regular(view.members, view.id)

@@ -1,0 +1,55 @@
+"""Who this daemon is, by its configuration and in its installed ring.
+
+Shared by the parts of the ordering layer, so that none of them keeps a copy that
+a reload or an installation would have to find.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from txspread.config.model import Configuration, Daemon
+from txspread.engine.ring_interfaces import RingView
+from txspread.wire.identifiers import MembershipId, ProcId
+
+
+@define(eq=False)
+class Identity:
+    """What the hot paths need to know of configuration and membership."""
+
+    me: ProcId
+    segment: int
+    """Index of this daemon's segment."""
+    conf_hash: int = 0
+    segments: int = 0
+    """How many segments are configured."""
+    position: dict[ProcId, int] = field(factory=dict)
+    """Configuration order of all daemons, from 0."""
+    token_timeout: float = 0.0
+    """Seconds."""
+    hurry_timeout: float = 0.0
+    """Seconds."""
+    installed_id: MembershipId = field(default=MembershipId(0, -1))
+    members: frozenset[ProcId] = frozenset()
+    """Of the installed ring."""
+
+    @classmethod
+    def of(cls, me: Daemon, configuration: Configuration, installed: RingView) -> Identity:
+        """Take everything from where it is known at the start."""
+        identity = cls(me.id, me.segment)
+        identity.take(configuration)
+        identity.see(installed)
+        return identity
+
+    def take(self, configuration: Configuration) -> None:
+        """Follow a configuration that was read (again)."""
+        self.conf_hash = configuration.hash
+        self.segments = len(configuration.segments)
+        self.position = configuration.position
+        self.token_timeout = configuration.timeouts.token
+        self.hurry_timeout = configuration.timeouts.hurry
+
+    def see(self, installed: RingView) -> None:
+        """Follow the membership machine's installed ring."""
+        self.installed_id = installed.id
+        self.members = frozenset(installed.members)
