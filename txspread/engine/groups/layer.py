@@ -11,6 +11,7 @@ Source: ``docs/protocol/groups.md`` sections 3 to 10.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -32,12 +33,13 @@ from txspread.engine.groups.machine import (
     RingOutOfOrder,
 )
 from txspread.engine.groups.names import daemon_order, split_private_group
-from txspread.engine.groups.routing import Router
+from txspread.engine.groups.routing import ROUTING_HEADER, Router
 from txspread.engine.groups.state import DaemonMembers, Group, GroupTable
 from txspread.engine.groups.telling import Teller
 from txspread.engine.interfaces import (
     DeliveryThreshold,
     DownQueue,
+    LocalSession,
     LocalSessions,
     Ordering,
 )
@@ -48,6 +50,8 @@ from txspread.wire.constants import (
     KILL_MESS,
     LEAVE_MESS,
     MAX_GROUP_MEMBERS,
+    MAX_GROUP_NAME,
+    MAX_GROUPS_PER_MESSAGE,
     MESSAGE_HEADER_SIZE,
     SELF_DISCARD,
     PacketType,
@@ -56,7 +60,6 @@ from txspread.wire.constants import (
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.message import (
-    HEADER_LE,
     MessageHeader,
     encode_message,
     field_name,
@@ -66,8 +69,10 @@ from txspread.wire.message import (
 _REJECT_MESS: Final = int(ServiceType.REJECT_MESS)
 _NOT_DATA: Final = JOIN_MESS | LEAVE_MESS | KILL_MESS | GROUPS_MESS | _REJECT_MESS
 _BROKEN_CONNECTION: Final = KILL_MESS | int(ServiceType.SAFE_MESS)
-_FIRST_GROUP_END: Final = MESSAGE_HEADER_SIZE + 32
-_unpack_header: Final = HEADER_LE.unpack_from
+_KINDS: Final = ENDIAN_MARKER | _NOT_DATA
+_NEVER: Final = -1
+_FIRST_GROUP_END: Final = MESSAGE_HEADER_SIZE + MAX_GROUP_NAME
+_read_header: Final = ROUTING_HEADER.unpack_from
 
 
 class Groups:
@@ -108,7 +113,7 @@ class Groups:
         self._state = GroupsState.GOP
         self._table = GroupTable()
         self._router = Router(self._table, sessions, self._my_name)
-        self._by_field = self._table.by_field
+        self._fan_out = self._table.fan_out
         self._write = sessions.write
         self._synced_set: list[ProcId] = [me.id]
         self._trans_members: tuple[ProcId, ...] = (me.id,)
@@ -118,7 +123,9 @@ class Groups:
         self._exchange: Exchange | None = None
         self._pending_joins: dict[bytes, int] = {}
         self._lost_kills: dict[bytes, None] = {}
-        self._gathering = False
+        self._regular = ENDIAN_MARKER
+        """What the kind bits of a message are that may be routed at once; none in
+        an exchange."""
         self.messages_delivered = 0
         """Regular messages delivered, with receivers here or not."""
 
@@ -180,54 +187,69 @@ class Groups:
 
     def on_message(self, message: bytes) -> None:
         """Deliver one message of the ring.  Never raises, whatever the bytes."""
-        if len(message) < MESSAGE_HEADER_SIZE:
+        try:
+            kind, num_groups, data_len = _read_header(message)
+        except struct.error:
             self._log.drop("short message", "message of %d bytes", len(message))
             return
-        kind, sender, num_groups, _, data_len = _unpack_header(message)
-        if (
-            kind & ENDIAN_MARKER != ENDIAN_MARKER
-            or kind & _NOT_DATA
-            or self._gathering
-            or data_len < 0
-        ):
+        if kind & _KINDS != self._regular:
             self._on_other(message)
             return
         if num_groups == 1:
-            if len(message) != _FIRST_GROUP_END + data_len:
-                self._on_wrong_length(message)
-                return
-            group = self._by_field.get(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
-            if group is not None:
-                targets = group.fan_out
-            else:
-                targets = self._router.one(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
-        else:
-            end = MESSAGE_HEADER_SIZE + 32 * num_groups
-            if not 0 <= num_groups <= 100 or len(message) != end + data_len:
-                self._on_wrong_length(message)
-                return
-            targets = self._router.many(message[MESSAGE_HEADER_SIZE:end])
-        self.messages_delivered += 1
-        write = self._write
-        if kind & SELF_DISCARD:
-            own = self._sessions.find(field_name(sender))
-            for session in targets:
-                if session is not own:
+            targets = self._fan_out.get(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
+            if targets is not None and len(message) == _FIRST_GROUP_END + data_len:
+                self.messages_delivered += 1
+                if kind & SELF_DISCARD:
+                    targets = self._without_sender(targets, message)
+                write = self._write
+                for session in targets:
                     write(session, message)
-        else:
-            for session in targets:
-                write(session, message)
+                return
+        self._on_regular(message, kind, num_groups, data_len)
 
-    def _on_wrong_length(self, message: bytes) -> None:
-        self._log.drop(
-            "wrong length",
-            "message of %d bytes from %s contradicts its header",
-            len(message),
-            field_name(message[4:36]),
-        )
+    def _on_regular(self, message: bytes, kind: int, num_groups: int, data_len: int) -> None:
+        """Deliver a little-endian regular message."""
+        end = MESSAGE_HEADER_SIZE + MAX_GROUP_NAME * num_groups
+        if (
+            not 0 <= num_groups <= MAX_GROUPS_PER_MESSAGE
+            or data_len < 0
+            or len(message) != end + data_len
+        ):
+            self._log.drop(
+                "wrong length",
+                "message of %d bytes from %s contradicts its header",
+                len(message),
+                field_name(message[4:36]),
+            )
+            return
+        fields = message[MESSAGE_HEADER_SIZE:end]
+        event = TRANSITIONS[self._state, Event.DATA]
+        if event.action is Action.ROUTE_PRIVATE and self._router.names_group(fields):
+            # Whoever sent it was not in this membership's exchange.
+            self._log.drop(
+                "message during exchange",
+                "message from %s to a group during the state exchange",
+                field_name(message[4:36]),
+                priority=Priority.CRITICAL,
+            )
+            return
+        self.messages_delivered += 1
+        targets = self._router.one(fields) if num_groups == 1 else self._router.many(fields)
+        if kind & SELF_DISCARD:
+            targets = self._without_sender(targets, message)
+        for session in targets:
+            self._write(session, message)
+
+    def _without_sender(
+        self, targets: tuple[LocalSession, ...], message: bytes
+    ) -> tuple[LocalSession, ...]:
+        own = self._sessions.find(field_name(message[4:36]))
+        if own is None:
+            return targets
+        return tuple([session for session in targets if session is not own])
 
     def _on_other(self, message: bytes) -> None:
-        """Everything but a little-endian regular message in GOP or GTRANS."""
+        """Deliver what is not a regular message, or big-endian, or comes in an exchange."""
         try:
             header = MessageHeader.decode(message)
             kind = header.type
@@ -241,35 +263,10 @@ class Groups:
                 self._on_kill(header.sender)
             elif kind & GROUPS_MESS:
                 self._on_groups(message)
-            elif header.data_len < 0:
-                self._on_wrong_length(message)
-            elif TRANSITIONS[self._state, Event.DATA].action is Action.ROUTE:
-                self.on_message(normalize(message))
             else:
-                self._route_private(normalize(message), header)
+                self._on_regular(normalize(message), kind, header.num_groups, header.data_len)
         except ProtocolError as error:
             self._log.drop("malformed", "malformed message: %s", error)
-
-    def _route_private(self, message: bytes, header: MessageHeader) -> None:
-        """A regular message during an exchange: nobody may have sent it to a group."""
-        end = MESSAGE_HEADER_SIZE + 32 * header.num_groups
-        if not 0 <= header.num_groups <= 100 or len(message) != end + header.data_len:
-            self._on_wrong_length(message)
-            return
-        fields = message[MESSAGE_HEADER_SIZE:end]
-        if self._router.names_group(fields):
-            self._log.drop(
-                "message during exchange",
-                "message from %s to a group during the state exchange",
-                header.sender,
-                priority=Priority.CRITICAL,
-            )
-            return
-        self.messages_delivered += 1
-        own = self._sessions.find(header.sender) if header.type & SELF_DISCARD else None
-        for session in self._router.many(fields):
-            if session is not own:
-                self._write(session, message)
 
     # -- JOIN, LEAVE, KILL ---------------------------------------------------------
 
@@ -450,7 +447,8 @@ class Groups:
 
     def _enter(self, state: GroupsState) -> None:
         self._state = state
-        self._gathering = state in (GroupsState.GGATHER, GroupsState.GGT)
+        exchanging = state in (GroupsState.GGATHER, GroupsState.GGT)
+        self._regular = _NEVER if exchanging else ENDIAN_MARKER
 
     def _mark_lost(self) -> None:
         changes.mark_lost(self._table, self._tell, self._trans_members, self._trans_id)

@@ -5,7 +5,7 @@ any other is a group, whose local members all receive.  A session receives once,
 however often it is named.  Unknown and malformed names select nobody.
 
 The usual message names one existing group by a field padded with NULs: that is
-one look-up in :attr:`GroupTable.by_field` and no work here.  For lists of groups
+one look-up in :attr:`GroupTable.fan_out` and no work here.  For lists of groups
 the receivers are kept per list until the next change of any local member; lists
 with a private group are resolved each time, because sessions come and go without
 an event of this layer.
@@ -17,12 +17,15 @@ Source: ``docs/protocol/groups.md`` section 5.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from txspread.engine.groups.names import split_private_group
 from txspread.engine.groups.state import GroupTable
 from txspread.engine.interfaces import LocalSession, LocalSessions
 from txspread.wire.constants import MAX_GROUP_NAME
+from txspread.wire.derive import flatten
+from txspread.wire.layouts import message as layouts
 from txspread.wire.message import field_name
 
 _HASH: Final = ord("#")
@@ -30,6 +33,17 @@ _MAX_LISTS: Final = 1024
 """Group lists whose receivers are kept, at most 3200 bytes each."""
 _MAX_PRIVATE: Final = 4096
 """Private group fields that are kept parsed."""
+
+_ROUTED_BY: Final = ("type", "num_groups", "data_len")
+ROUTING_HEADER: Final = struct.Struct(
+    "<"
+    + "".join(
+        code if name in _ROUTED_BY else f"{struct.calcsize('<' + code)}x"
+        for name, code in flatten(layouts.HEADER.little)
+    )
+)
+"""A little-endian message header of which only what routing looks at is read:
+type, num_groups, data_len."""
 
 
 class Router:
@@ -48,7 +62,10 @@ class Router:
             session = self._private_session(name_field)
             return () if session is None else (session,)
         group = self._table.groups.get(field_name(name_field))
-        return () if group is None else group.fan_out
+        if group is None:
+            return ()
+        targets = self._table.fan_out[group.name_field] = group.fan_out
+        return targets
 
     def many(self, fields: bytes) -> tuple[LocalSession, ...]:
         """Receivers of a message to the names of a whole group array, each once."""

@@ -10,7 +10,6 @@ Source: ``docs/protocol/groups.md`` sections 1.3 and 1.4.
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
@@ -69,6 +68,8 @@ class Group:
 
     name: bytes
     """Up to 31 bytes (32 from a peer that left out the NUL)."""
+    name_field: bytes
+    """The name as it stands in messages, 32 bytes."""
     membership_id: MembershipId
     """Membership part of the group id."""
     index: int
@@ -116,10 +117,12 @@ class Group:
         self.local[session.private_group] = session
         self._fan_out = None
 
-    def remove_local(self, private_group: bytes) -> None:
-        """Let a session of this daemon receive no longer."""
-        if self.local.pop(private_group, None) is not None:
-            self._fan_out = None
+    def remove_local(self, private_group: bytes) -> bool:
+        """Let a session of this daemon receive no longer; False if it did not."""
+        if self.local.pop(private_group, None) is None:
+            return False
+        self._fan_out = None
+        return True
 
     def add_record(self, record: DaemonMembers) -> None:
         """Insert a daemon's record in configuration order."""
@@ -143,9 +146,9 @@ class GroupTable:
     def __init__(self) -> None:
         self.groups: dict[bytes, Group] = {}
         """By name."""
-        self.by_field: dict[bytes, Group] = {}
-        """By the name's 32-byte field, padded with NULs; only groups that regular
-        messages can reach, so none whose name begins with ``#``."""
+        self.fan_out: dict[bytes, tuple[LocalSession, ...]] = {}
+        """Local members by the group's 32-byte name field, padded with NULs: what
+        the router has looked up since the group's local members last changed."""
         self._sorted: list[Group] | None = []
         self._groups_of: dict[bytes, set[Group]] = {}
         self.generation = 0
@@ -166,9 +169,7 @@ class GroupTable:
 
     def create(self, name: bytes, membership_id: MembershipId, index: int) -> Group:
         """Add a group; the caller gives it a member."""
-        group = self.groups[name] = Group(name, membership_id, index)
-        if not name.startswith(b"#"):
-            self.by_field[name_field(name)] = group
+        group = self.groups[name] = Group(name, name_field(name), membership_id, index)
         self._sorted = None
         self.generation += 1
         return group
@@ -178,7 +179,7 @@ class GroupTable:
         for proc_id in list(group.daemons):
             self.remove_record(group, proc_id)
         del self.groups[group.name]
-        self.by_field.pop(name_field(group.name), None)
+        self.fan_out.pop(group.name_field, None)
         self._sorted = None
         self.generation += 1
 
@@ -199,8 +200,7 @@ class GroupTable:
         self._forget(name, group)
         if not record.names:
             group.drop_record(proc_id)
-        self.generation += 1
-        group.remove_local(name)
+        self._remove_local(group, name)
         if not group.daemons:
             self.remove(group)
         return True
@@ -210,8 +210,13 @@ class GroupTable:
         if record.proc_id in group.daemons:
             self.remove_record(group, record.proc_id)
         group.add_record(record)
+        groups_of = self._groups_of
         for name in record.names:
-            self._index(name, group)
+            found = groups_of.get(name)
+            if found is None:
+                groups_of[name] = {group}
+            else:
+                found.add(group)
 
     def remove_record(self, group: Group, proc_id: ProcId) -> None:
         """Remove a daemon with its members; the group may be left empty."""
@@ -219,13 +224,18 @@ class GroupTable:
         group.drop_record(proc_id)
         for name in names:
             self._forget(name, group)
-            group.remove_local(name)
-        self.generation += 1
+            self._remove_local(group, name)
 
     def add_local(self, group: Group, session: LocalSession) -> None:
         """Let a session receive the group's messages."""
         group.add_local(session)
+        self.fan_out.pop(group.name_field, None)
         self.generation += 1
+
+    def _remove_local(self, group: Group, name: bytes) -> None:
+        if group.remove_local(name):
+            self.fan_out.pop(group.name_field, None)
+            self.generation += 1
 
     def reorder(self, position: Mapping[ProcId, int]) -> None:
         """Sort every group's daemons by another configuration."""
@@ -259,11 +269,15 @@ def record_of(
     names: Iterable[bytes],
 ) -> DaemonMembers:
     """Build a record from names in any order, duplicates taken out."""
-    members = list(names)
-    if any(left >= right for left, right in itertools.pairwise(members)):
+    members = sorted(names)
+    if len(set(members)) != len(members):
         members = sorted(set(members))
     return DaemonMembers(
-        proc_id, order, membership_id, members, bytearray(b"".join(map(name_field, members)))
+        proc_id,
+        order,
+        membership_id,
+        members,
+        bytearray(b"".join([name_field(name) for name in members])),
     )
 
 
