@@ -226,7 +226,7 @@ class Node:
             self.daemon, self.world.configuration, self.routing, self.timers, self.wall_time
         )
         self.ring = ScriptedRing(self)
-        self.membership.ring = self.ring
+        self.membership.connect(self.ring)
         self.installed: list[tuple[MembershipId, tuple[ProcId, ...], RingView]] = []
 
     def start(self) -> None:
@@ -281,9 +281,8 @@ class Node:
             self.membership.join(data, header, now)
         elif header.type & datagram.REFER:
             self.membership.refer(data, header, now)
-        elif header.type & datagram.REGULAR:
-            if header.memb_id != self.membership.installed.id:
-                self.membership.foreign(data, header.proc_id)
+        elif header.memb_id != self.membership.installed.id:
+            self.membership.foreign(data, header.proc_id)
 
     def say_something(self) -> None:
         """Send one data packet of the installed ring, as if a client had spoken."""

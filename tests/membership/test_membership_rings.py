@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 from membership_world import EPOCH, World
 
-from txspread.engine.ring_interfaces import MembershipState
-from txspread.wire import datagram
-
 
 @pytest.mark.parametrize(
     "sizes",

@@ -22,8 +22,9 @@ class Components:
     """Component numbers by position in the configuration."""
 
     def __init__(self, roster: Roster, me: Daemon) -> None:
-        self._roster = roster
         self._me = me
+        self._daemons = roster.daemons
+        self._place = _places(roster)
         self._values: list[int] = [0] * len(roster.daemons)
         self.isolated = False
         """Whether a reload keeps everybody apart."""
@@ -35,7 +36,7 @@ class Components:
 
     def of(self, daemon: Daemon) -> int:
         """Component of one daemon."""
-        return self._values[self._roster.position[daemon.id]]
+        return self._values[self._place[daemon.segment, daemon.index]]
 
     def set(self, values: Sequence[int]) -> bool:
         """Take a monitor's values, unless isolated or there are too few of them."""
@@ -62,9 +63,15 @@ class Components:
     def reconfigure(self, roster: Roster, me: Daemon) -> None:
         """Follow a new configuration: daemons keep their numbers, new ones get mine."""
         mine = self.of(self._me)
-        old = {daemon.id: self.of(daemon) for daemon in self._roster.daemons}
-        self._roster = roster
+        old = {daemon.id: self.of(daemon) for daemon in self._daemons}
         self._me = me
+        self._daemons = roster.daemons
+        self._place = _places(roster)
         self._values = [old.get(daemon.id, mine) for daemon in roster.daemons]
         if self.isolated:
             self.isolate()
+
+
+def _places(roster: Roster) -> dict[tuple[int, int], int]:
+    """Place in configuration order by segment and position in it."""
+    return {(daemon.segment, daemon.index): number for number, daemon in enumerate(roster.daemons)}

@@ -38,15 +38,19 @@ class Roster:
         """Every interface address of every daemon, as a number, with its daemon."""
         self.daemons = configuration.daemons
         self.segments = configuration.segments
-        self.position = dict(configuration.position)
-        """Place of each declared id in configuration order, from 0."""
+        self.position: dict[ProcId, int] = {
+            daemon.id: number
+            for number, daemon in enumerate(configuration.daemons)
+            if known.get(daemon.id) is daemon
+        }
+        """Place in configuration order, from 0, of each declared id that is known."""
 
     def find(self, proc_id: ProcId) -> Daemon | None:
         """The daemon that is known by this id, if any."""
         return self.known.get(proc_id)
 
     def all_known(self, proc_ids: Iterable[ProcId]) -> bool:
-        """Tell whether every one of these ids is the declared id of a daemon."""
+        """Tell whether every one of these ids is the declared id of a known daemon."""
         position = self.position
         return all(proc_id in position for proc_id in proc_ids)
 
