@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from txspread.engine.ring.counters import RingCounters
-from txspread.engine.ring.token_ring import TokenRing
+from txspread.engine.ring.token_machine import TokenRing
 
 __all__ = ["RingCounters", "TokenRing"]

@@ -1,449 +1,523 @@
-"""The token machine: numbering and reliability, one visit of the token at a time.
+"""The ordering layer of a daemon: the token machine, what arrives, what is delivered.
 
 Rules:
 
-* A daemon numbers packets only while it handles the token, counting on from the
-  highest number known, and sends every packet that it numbered.
-* The token carries the highest number (``seq``), the lowest contiguity point of
-  the last rotation (``aru``), requests for missing packets, and a sum for flow
-  control.  What two consecutive tokens say everybody has, everybody has.
-* The leader stamps each rotation with ``arq``; a token that does not continue
-  the count is stale.  A token that is lost is sent again by the leader after the
-  hurry timeout, with ``retrans`` one higher, and passed on by those that had
-  handled it already.
-* On an idle ring the leader keeps the token.  The hurry timer lets it go round
-  twice a second, a HURRY packet (somebody has a message) at once.
-* Order of work for one token: answer requests, number and send new packets, ask
-  for what is missing, send the token, send the rest of the new packets
-  (accelerated ring).  Delivery comes after all that, and not from here.
+* A data packet of the installed ring is held, once; of another ring, it is news
+  for the membership machine.  Held packets also put off the loss of the token.
+* Packets that arrive are delivered when the batch of inputs that brought them is
+  through (a timer of no delay), and after a token only when the token has gone
+  on, so that the ring never waits for the fan-out to clients.
+* While a FORM token is under way (state FORM) packets of the old ring count as
+  not received, and in EVS those above the agreed highest number: this daemon
+  has said what it holds.
+* A ring of one sends nothing: what is submitted is delivered, in the same order
+  of signals as on a larger ring.
+* Calls from above (``submit``, ``set_threshold``, ``switch_queue``) never deliver
+  while a delivery is going on.
 
-==============================  ===================================================
-token, in this order            action
-==============================  ===================================================
-malformed, other hash           drop
-no token expected               drop
-other ring, other sender        drop
-seq beyond the wrap limit       drop; the ring re-forms and counts from 1 again
-leader: arq not mine            drop
-other: arq mine, retrans more   send my last token again, without its requests
-other: arq not the next         drop
-aru below the safe line, seq    drop; the token loss that follows re-forms the ring
-beyond what can be held
-else                            accept
-==============================  ===================================================
+Anything that does not fit is counted under its cause and dropped before it has
+any effect; see :class:`~txspread.engine.ring.counters.RingCounters`.
 
-Whatever is dropped is counted under its cause and has no other effect, no timer
-included.
-
-Source: ``docs/protocol/ring-ordering.md`` sections 6, 7 and 14,
-``docs/protocol/daemon-datagrams.md`` sections 7.3, 13 and 14.
+Source: ``docs/protocol/ring-ordering.md`` sections 5, 8, 11.7, 12 and 14;
+``docs/protocol/daemon-datagrams.md`` sections 5.3 and 14.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
+from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, Category, Priority
+from txspread.engine.interfaces import (
+    ClientGate,
+    DeliveryThreshold,
+    DownQueue,
+    OrderedDelivery,
+)
+from txspread.engine.ring.assembly import Assembly, Nobody
 from txspread.engine.ring.counters import RingCounters, rarely
-from txspread.engine.ring.flow import MAX_SEQ_GAP, FlowControl
+from txspread.engine.ring.delivery import Delivery
+from txspread.engine.ring.flow import FlowControl
 from txspread.engine.ring.identity import Identity
 from txspread.engine.ring.packet_store import MAX_PACKETS, PacketStore
-from txspread.engine.ring.packing import DownQueues
-from txspread.engine.ring.recovery import Recovery
-from txspread.engine.ring.retransmission import Retransmission
+from txspread.engine.ring.packing import (
+    MAX_MESSAGE_SIZE,
+    MIN_MESSAGE_SIZE,
+    DownQueues,
+    Fragments,
+)
+from txspread.engine.ring.recovery import MAX_EVS_ROUNDS, Recovery
+from txspread.engine.ring.token_visit import MAX_WRAP_SEQUENCE_VALUE, TokenMachine
 from txspread.engine.ring_interfaces import (
     MembershipState,
     Network,
+    OldRingResult,
+    OldRingState,
     RingMembership,
-    RingView,
     Timer,
     Timers,
 )
-from txspread.wire.datagram import ARQ, ARQ_SHIFT, RETRANS, RETRANS_SHIFT
+from txspread.wire.constants import WATER_MARK, PacketType
+from txspread.wire.datagram import HURRY, REGULAR
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import ProcId
-from txspread.wire.packet import encode_packet
-from txspread.wire.token import RetransmissionRequest, Token
-
-MAX_WRAP_SEQUENCE_VALUE: Final = 1 << 30
-"""A token with a larger number is dropped, so that the ring starts counting anew."""
+from txspread.wire.packet import (
+    MAX_PACKET_SIZE,
+    NO_MEMBERSHIP,
+    PacketHeader,
+    encode_bare,
+    encode_packet,
+    read_fragments,
+)
 
 _EVS: Final = MembershipState.EVS
-_OP: Final = MembershipState.OP
-_GATHER: Final = MembershipState.GATHER
+_FORM: Final = MembershipState.FORM
+
+_RANK: Final = {
+    DeliveryThreshold.NONE: 0,
+    DeliveryThreshold.AGREED: 1,
+    DeliveryThreshold.BLOCK: 2,
+}
 
 
-class TokenMachine:
-    """Everything that a daemon does between taking the token and passing it on."""
+class TokenRing:
+    """Ordering of one daemon: implements ``Ordering`` and ``RingOrdering``.
+
+    Args:
+        me: this daemon.
+        configuration: windows, hash, timeouts, configuration order.
+        network: sends datagrams by the ring that routes now.
+        timers: named timers; :data:`Timer.HURRY` and :data:`Timer.DELIVERY` come
+            back through :meth:`timer`; :data:`Timer.LOSS` is restarted here, and may
+            come back through :meth:`timer` or go to the membership machine.
+        membership: the membership machine.
+        delivery: the groups layer; may be named later with :meth:`connect`.
+        gate: the sessions layer; may be named later with :meth:`connect`.
+        alarms: where log lines go.
+
+    """
 
     def __init__(
         self,
-        identity: Identity,
-        flow: FlowControl,
-        store: PacketStore,
-        queues: DownQueues,
-        recovery: Recovery,
+        me: Daemon,
+        configuration: Configuration,
         network: Network,
         timers: Timers,
         membership: RingMembership,
-        counters: RingCounters,
+        delivery: OrderedDelivery | None,
+        gate: ClientGate | None,
         alarms: AlarmSink,
     ) -> None:
-        self._identity = identity
-        self._flow = flow
-        self._store = store
-        self._queues = queues
-        self._recovery = recovery
+        nobody = Nobody()
         self._network = network
         self._timers = timers
         self._membership = membership
-        self._counters = counters
+        self._gate: ClientGate = gate if gate is not None else nobody
         self._alarms = alarms
-        self._retransmission = Retransmission(identity, store, network, counters, alarms)
+        self.counters = RingCounters()
+        self.flow = FlowControl.of(configuration)
+        self._identity = Identity.of(me, configuration, membership.installed)
+        self._store = PacketStore()
+        self._queues = DownQueues()
+        self._assembly = Assembly(
+            delivery if delivery is not None else nobody, self.counters, alarms
+        )
+        self._delivery = Delivery(self._store, self._assembly, membership, self.counters, alarms)
+        self._recovery = Recovery(
+            self._identity,
+            self._store,
+            self._queues,
+            self._delivery,
+            self._assembly,
+            membership,
+            self.counters,
+            alarms,
+        )
+        self._machine = TokenMachine(
+            self._identity,
+            self.flow,
+            self._store,
+            self._queues,
+            self._recovery,
+            network,
+            timers,
+            membership,
+            self.counters,
+            alarms,
+        )
+        self._alone = False
+        """The installed ring is this daemon alone (not before its first installation)."""
+        self._due = False
+        """Packets may be deliverable; the delivery timer runs."""
+        self._early_due = False
+        self._delivering = False
+        self._clients_stopped = False
 
-        self._last: Token | None = None
-        """The token sent or held last in this membership; sent again without requests."""
-        self._last_arq = 0
-        self._last_retrans = 0
-        self._last_seq = 0
-        self._last_aru = 0
-        self.just_installed = False
-        """The next token is the first of an installed ring."""
-        self.quiet = 0
-        """Consecutive visits that ended with everything stable (Token_counter)."""
-        self.token_rounds = 0
-        """Regular tokens handled in this membership, held ones included; starts at
-        1 at the member that made the first one."""
-        self.received_token_rounds = 0
-        """Regular tokens accepted in this membership."""
-        self.predecessor: ProcId = identity.me
-        """Who sends the token here."""
-        self.prefer_tokens = False
-        """Accelerated ring: the predecessor has sent the token already, so the
-        token socket should be read before the data socket."""
-        self.timers_fresh_until = 0.0
-        """Until then arriving packets need not restart the loss and hurry timers."""
-        self.evs_visit = False
-        """Whether the last accepted token was handled in recovery."""
-        self.first_new = 1
-        """Number of the first packet made in the last visit."""
-        self.num_sent = 0
-        """How many were made."""
+    def connect(self, delivery: OrderedDelivery, gate: ClientGate) -> None:
+        """Name the layers above, where they could not be made before this one."""
+        self._assembly.upper = delivery
+        self._gate = gate
 
-    def forget(self) -> None:
-        """The ring is gone: there is no last token."""
-        self._last = None
-        self._last_arq = self._last_retrans = self._last_seq = self._last_aru = 0
-        self.just_installed = False
-        self.prefer_tokens = False
+    def reload(self, configuration: Configuration) -> None:
+        """Take a configuration that was read again: windows, hash, timeouts, order.
 
-    def start(self, last_member: bool) -> None:
-        """FORM2 has named a new ring; its last member makes the first token."""
-        self.forget()
-        self.received_token_rounds = 0
-        self.token_rounds = 1 if last_member else 0
-        self.timers_fresh_until = 0.0
+        The membership machine then declares the token lost.
+        """
+        self.flow.reload(configuration)
+        self._identity.take(configuration)
 
-    def installed(self) -> None:
-        """The new ring is installed: its numbers start at 0."""
-        self.just_installed = True
-        self.quiet = 0
+    # -- what others may know -------------------------------------------------
 
-    # -- taking a token -------------------------------------------------------
+    @property
+    def aru(self) -> int:
+        """Every member holds all numbers up to this, as far as known here."""
+        return self._store.aru
 
-    def token(self, data: bytes, now: float) -> bool:
-        """Take one datagram from the token channel.
+    @property
+    def my_aru(self) -> int:
+        """Contiguity point: all numbers up to this are held here."""
+        return self._store.my_aru
+
+    @property
+    def highest_seq(self) -> int:
+        """Largest number known in the ring."""
+        return self._store.highest_seq
+
+    @property
+    def token_rounds(self) -> int:
+        """Regular tokens handled in this membership."""
+        return self._machine.token_rounds
+
+    @property
+    def prefer_tokens(self) -> bool:
+        """Whether the token socket should be read before the data socket now."""
+        return self._machine.prefer_tokens
+
+    @property
+    def threshold(self) -> DeliveryThreshold:
+        """What may be delivered early now."""
+        return self._delivery.threshold
+
+    # -- what arrives ---------------------------------------------------------
+
+    def data_packet(self, data: bytes, header: PacketHeader, now: float) -> None:
+        """Take one data packet that has passed the network's own checks.
+
+        Args:
+            data: the complete datagram.
+            header: its decoded header, of a type with a bit of 0x1f.
+            now: seconds on the engine's clock.
+
+        """
+        identity = self._identity
+        membership = self._membership
+        counters = self.counters
+        machine = self._machine
+        if header.memb_id != identity.installed_id:
+            counters.foreign_packets += 1
+            membership.foreign(data, header.proc_id)
+            return
+        if now >= machine.timers_fresh_until and membership.token_alive and not self._alone:
+            machine.restart_timers(membership.active.leader == identity.me, now)
+        store = self._store
+        packets = store.packets
+        number = header.seq
+        if number <= store.last_discarded or number in packets:
+            counters.duplicate_packets += 1
+            return
+        if number > store.last_discarded + MAX_PACKETS:
+            counters.far_packets += 1
+            return
+        state = membership.state
+        if state is _FORM or (state is _EVS and number > store.highest_seq):
+            counters.late_packets += 1
+            return
+        proc_id = header.proc_id
+        if proc_id not in identity.members:
+            counters.stranger_packets += 1
+            return
+        packet_type = header.type & REGULAR
+        try:
+            fragments = _checked_fragments(data, header)
+            if header.byteorder != "<":
+                # Held in our byte order: 4.4.0 cannot read packed fragments of the other.
+                data = encode_packet(
+                    packet_type,
+                    identity.me,
+                    proc_id,
+                    header.memb_id,
+                    number,
+                    header.token_round,
+                    identity.conf_hash,
+                    fragments,
+                )
+        except ProtocolError as error:
+            counters.malformed_packets += 1
+            rarely(
+                self._alarms,
+                counters.malformed_packets,
+                "Prot_handle_bcast: packet %d: %s",
+                number,
+                error,
+            )
+            return
+        packets[number] = (data, packet_type, proc_id, fragments)
+        counters.packet_recv += 1
+        if (
+            header.token_round > machine.received_token_rounds
+            and header.transmiter_id == machine.predecessor
+            and self.flow.accelerated
+        ):
+            machine.prefer_tokens = True
+        if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
+            store.highest_seq = number
+        if number == store.my_aru + 1:
+            store.extend()
+            if not self._due:
+                self._due = True
+                self._timers.start(Timer.DELIVERY, 0.0)
+        else:
+            self._deliver_due()
+            self._delivering = True
+            try:
+                self._delivery.early(number, number)
+            finally:
+                self._delivering = False
+
+    def token(self, data: bytes, now: float) -> None:
+        """Take one regular token: pass it on, then deliver what it has set free.
 
         Args:
             data: the complete datagram.
             now: seconds on the engine's clock.
 
-        Returns:
-            Whether it was accepted and handled, so that deliveries may be due.
-
         """
-        counters = self._counters
-        try:
-            token = Token.decode(data)
-        except ProtocolError as error:
-            counters.malformed_tokens += 1
-            rarely(self._alarms, counters.malformed_tokens, "Prot_handle_token: %s", error)
-            return False
-        if token.conf_hash != self._identity.conf_hash:
-            counters.foreign_hash_tokens += 1
-            return False
-        membership = self._membership
-        if not membership.token_alive:
-            counters.dead_tokens += 1
-            return False
-        view = membership.active
-        if (
-            token.memb_id != view.id
-            or token.transmiter_id != view.predecessor
-            or len(view.members) == 1
-        ):
-            counters.foreign_tokens += 1
-            return False
-        evs = membership.state is _EVS
-        if token.seq > MAX_WRAP_SEQUENCE_VALUE and not evs:
-            counters.rollover_tokens += 1
-            self._alarms.alarm(
-                Category.PROTOCOL,
-                Priority.WARNING,
-                "Prot_handle_token: seq (%d) rollover; swallowing token to trigger membership",
-                token.seq,
-            )
-            return False
-        arq = (token.type & ARQ) >> ARQ_SHIFT
-        retrans = (token.type & RETRANS) >> RETRANS_SHIFT
-        leader = view.leader == self._identity.me
-        if leader:
-            if arq != self._last_arq:
-                counters.stale_tokens += 1
-                return False
-        elif arq == self._last_arq:
-            if retrans > self._last_retrans:
-                self._last_retrans = retrans
-                counters.tokens_repeated += 1
-                self._send_again()
-            else:
-                counters.stale_tokens += 1
-            return False
-        elif arq != (self._last_arq + 1) & 15:
-            counters.stale_tokens += 1
-            return False
-        if not self._possible(token, evs):
-            counters.impossible_tokens += 1
-            rarely(
-                self._alarms,
-                counters.impossible_tokens,
-                "Prot_handle_token: impossible token: seq %d, aru %d (by %d); Aru %d, discarded %d",
-                token.seq,
-                token.aru,
-                token.aru_last_id,
-                self._store.aru,
-                self._store.last_discarded,
-            )
-            return False
-        return self._visit(token, view, evs, leader, arq, retrans, now)
+        if self._machine.token(data, now):
+            self._after_visit()
 
-    def _possible(self, token: Token, evs: bool) -> bool:
-        """Tell whether correct peers can have sent this token.
+    def hurry(self, header: PacketHeader, now: float) -> None:
+        """Take a HURRY packet: the leader lets a held token go."""
+        self._machine.hurry(header.proc_id)
 
-        Upstream finds out when it is too late and exits; a token that is dropped
-        here leads to a token loss and a new ring.
-        """
-        store = self._store
-        if not evs and token.seq > store.last_discarded + MAX_PACKETS:
-            return False
-        return (
-            token.aru >= store.aru
-            or token.aru_last_id == self._identity.me
-            or (not evs and token.aru == token.seq)
-        )
-
-    def _visit(
-        self,
-        token: Token,
-        view: RingView,
-        evs: bool,
-        leader: bool,
-        arq: int,
-        retrans: int,
-        now: float,
-    ) -> bool:
-        counters = self._counters
-        store = self._store
-        me = self._identity.me
-        counters.tokens_accepted += 1
-        if retrans and not leader:
-            counters.token_hurry += 1
-        if self.just_installed:
-            self.just_installed = False
-            self._last_aru = 0
-        incoming_seq = token.seq
-        if not evs and incoming_seq > store.highest_seq:
-            store.highest_seq = incoming_seq
-        self.received_token_rounds += 1
-        self.prefer_tokens = False
-        self.predecessor = view.predecessor
-
-        retransmission = self._retransmission
-        kept: list[RetransmissionRequest] = []
-        num_retrans = 0
-        asked = bool(token.requests)
-        if asked:
-            kept = retransmission.answer(token.requests)
-            num_retrans = retransmission.answered
-
-        after_token: list[bytes] = []
-        self.evs_visit = evs
-        self.first_new = store.highest_seq + 1
-        self.num_sent = 0
-        if self._queues.current and not evs:
-            self.num_sent = self._send_new(token.flow_control, after_token)
-        token.flow_control = self._flow.contribute(token.flow_control, self.num_sent, num_retrans)
-
-        if store.my_aru < store.highest_seq:
-            store.extend()
-            bound = self._last_seq if self._flow.accelerated and not evs else store.highest_seq
-            if store.my_aru < bound:
-                if not asked:
-                    kept = retransmission.answer(())
-                retransmission.ask(kept, bound)
-        if evs:
-            self._recovery.commit_if_complete()
-
-        my_aru = store.my_aru
-        if token.aru > my_aru or token.aru_last_id == me or (not evs and token.aru == incoming_seq):
-            token.aru = my_aru
-            token.aru_last_id = me
-        token.requests = tuple(kept) if kept else ()
-        token.proc_id = me
-        token.transmiter_id = me
-        if not evs:
-            token.seq = store.highest_seq
-        if leader:
-            arq = (arq + 1) & 15
-            retrans = 0
-        token.type = arq << ARQ_SHIFT | retrans << RETRANS_SHIFT
-        if leader and self.idle():
-            counters.tokens_held += 1
-        else:
-            datagram = token.encode()
-            self._network.send_token(datagram)
-            if retrans > 1:
-                self._network.send_token(datagram)
-                self._network.send_token(datagram)
-
-        self.token_rounds += 1
-        self.restart_timers(leader, now)
-        for packet in after_token:
-            self._network.send_to_all(packet)
-
-        aru = min(token.aru, self._last_aru)
-        if aru < store.aru:
-            counters.invariant_breaches += 1
-            self._alarms.alarm(
-                Category.PROTOCOL,
-                Priority.CRITICAL,
-                "Prot_handle_token: Aru %d would fall to %d",
-                store.aru,
-                aru,
-            )
+    def timer(self, timer: Timer, now: float) -> None:
+        """Take a timer of this layer that has run out; others have no effect here."""
+        if timer is Timer.DELIVERY:
+            membership = self._membership
+            if len(membership.active.members) == 1 and membership.token_alive:
+                self._run_alone()
+            self._deliver_due()
+        elif timer is Timer.HURRY:
+            self._machine.hurry_timer()
+        elif timer is Timer.LOSS:
             self._membership.token_loss()
-            return False
-        store.aru = aru
-        self.quiet = self.quiet + 1 if store.highest_seq == aru else 0
-        self._last = token
-        self._last_arq = arq
-        self._last_retrans = retrans
-        self._last_seq = token.seq
-        self._last_aru = token.aru
-        return True
 
-    def _send_new(self, flow_control: int, after_token: list[bytes]) -> int:
-        """Number and send new packets; those that follow the token go to ``after_token``.
+    # -- deliveries -----------------------------------------------------------
 
-        Returns:
-            How many were numbered.
-
-        """
+    def _after_visit(self) -> None:
+        """What need not hold the token up: delivery, installation, the clients."""
+        machine = self._machine
         store = self._store
-        flow = self._flow
-        if store.highest_seq > store.aru + MAX_SEQ_GAP:
-            return 0
-        allowed = min(
-            flow.quota(flow_control), store.last_discarded + MAX_PACKETS - store.highest_seq
-        )
-        if allowed <= 0:
-            return 0
-        made = self._queues.make_packets(allowed)
-        num_sent = len(made)
-        before = num_sent
-        if flow.accelerated:
-            before = max(0, num_sent - max(0, flow.accelerated_window))
-        identity = self._identity
-        me = identity.me
-        memb_id = identity.installed_id
-        conf_hash = identity.conf_hash
-        token_round = self.token_rounds
-        packets = store.packets
-        send: Callable[[bytes], None] = self._network.send_to_all
-        number = store.highest_seq
-        for position, (packet_type, fragments) in enumerate(made):
-            number += 1
-            if position == before:
-                token_round += 1
-                send = after_token.append
-            datagram = encode_packet(
-                packet_type, me, me, memb_id, number, token_round, conf_hash, fragments
-            )
-            packets[number] = (datagram, packet_type, me, fragments)
-            send(datagram)
-        store.highest_seq = number
-        self._counters.packet_sent += num_sent
-        return num_sent
+        delivery = self._delivery
+        self._delivering = True
+        try:
+            if machine.evs_visit:
+                if store.aru == self._recovery.last_seq:
+                    self._install()
+                elif machine.token_rounds > MAX_EVS_ROUNDS:
+                    self.counters.recoveries_abandoned += 1
+                    self._alarms.alarm(
+                        Category.PROTOCOL,
+                        Priority.ERROR,
+                        "Prot_handle_token: over %d rounds in EVS state; recovery given up",
+                        MAX_EVS_ROUNDS,
+                    )
+                    self._membership.token_loss()
+                return
+            if store.aru > store.last_discarded and not delivery.discard():
+                self._membership.token_loss()
+                return
+            self._due = self._early_due
+            delivery.agreed()
+            if machine.num_sent:
+                delivery.early(machine.first_new, machine.first_new + machine.num_sent - 1)
+        finally:
+            self._delivering = False
+        if self._clients_stopped:
+            self._serve_clients()
 
-    # -- hold, hurry, timers --------------------------------------------------
-
-    def restart_timers(self, leader: bool, now: float) -> None:
-        """A token or a packet of the ring came: the token is not lost.
-
-        Packets come often; they restart the timers only every fiftieth part of
-        the shorter timeout, which they may therefore cut short by that much.
-        """
-        identity = self._identity
-        if leader:
-            self._timers.start(Timer.HURRY, identity.hurry_timeout)
-        self._timers.start(Timer.LOSS, identity.token_timeout)
-        self.timers_fresh_until = now + min(identity.token_timeout, identity.hurry_timeout) / 50
-
-    def runs(self) -> bool:
-        """Tell whether the installed ring is at work."""
-        state = self._membership.state
-        return state is _OP or (state is _GATHER and self._membership.token_alive)
-
-    def idle(self) -> bool:
-        """Tell whether nothing is under way, so that the leader may keep the token."""
-        return (
-            self.quiet > 1
-            and self._last_retrans <= 1
-            and self._store.aru == self._store.highest_seq
-            and self.runs()
-        )
-
-    def hurry(self, proc_id: ProcId) -> None:
-        """A member (or this daemon) has a message while the ring is idle."""
-        view = self._membership.active
-        if view.leader == self._identity.me and proc_id in view.members and self.idle():
-            self.quiet = 0
-            self._release()
-
-    def hurry_timer(self) -> None:
-        """The leader has not seen the token for too long, or keeps it on an idle ring."""
-        membership = self._membership
-        view = membership.active
-        if membership.token_alive and view.leader == self._identity.me and len(view.members) > 1:
-            self._release()
-
-    def _release(self) -> None:
-        self._counters.token_hurry += 1
-        self._last_retrans = (self._last_retrans + 1) & 15
-        self._timers.start(Timer.HURRY, self._identity.hurry_timeout)
-        self._send_again()
-
-    def _send_again(self) -> None:
-        """Send the last token again, without its requests."""
-        token = self._last
-        if token is None:
+    def _deliver_due(self) -> None:
+        """Deliver what packets or a lowered threshold have set free."""
+        if not self._due:
             return
-        token.type = self._last_arq << ARQ_SHIFT | self._last_retrans << RETRANS_SHIFT
-        token.requests = ()
-        datagram = token.encode()
-        copies = 3 if self._last_retrans > 1 else 1
-        if self._membership.wide_area and self._membership.last_of_my_segment:
-            copies += 1
-        for _copy in range(copies):
-            self._network.send_token(datagram)
+        self._due = False
+        self._delivering = True
+        try:
+            if self._early_due:
+                self._early_due = False
+                self._delivery.early(1, self._store.highest_seq)
+            self._delivery.agreed()
+        finally:
+            self._delivering = False
+
+    def _install(self) -> None:
+        view = self._recovery.install()
+        self._identity.see(view)
+        self._alone = len(view.members) == 1
+        self._machine.installed()
+
+    def _run_alone(self) -> None:
+        """Recover, install and order without a token: there is nobody to ask or to tell."""
+        membership = self._membership
+        store = self._store
+        self._delivering = True
+        try:
+            if membership.state is _EVS:
+                self._recovery.commit_if_complete()
+                if store.my_aru != self._recovery.last_seq:
+                    self.counters.invariant_breaches += 1
+                    membership.token_loss()
+                    return
+                store.aru = self._recovery.last_seq
+                self._install()
+                self._timers.stop(Timer.LOSS)
+                self._timers.stop(Timer.HURRY)
+            elif not (self._alone and self._machine.runs()):
+                return
+            queue = self._queues.current
+            counters = self.counters
+            on_message = self._assembly.upper.on_message
+            for _message in range(len(queue)):
+                if not queue:
+                    break
+                message = queue.popleft()[1]
+                number = store.highest_seq + 1
+                if number > MAX_WRAP_SEQUENCE_VALUE:
+                    number = 1
+                store.highest_seq = store.my_aru = store.aru = number
+                store.last_delivered = store.last_discarded = number
+                counters.packet_sent += 1
+                counters.packet_delivered += 1
+                on_message(message)
+        finally:
+            self._delivering = False
+        if self._queues.current:
+            self._timers.start(Timer.DELIVERY, 0.0)
+        if self._clients_stopped:
+            self._serve_clients()
+
+    # -- Ordering -------------------------------------------------------------
+
+    def submit(self, message: bytes, packet_type: PacketType) -> None:
+        """Append a message to the active down queue; see ``Ordering.submit``.
+
+        A message that does not fit 100 fragments, or lacks a header, is refused
+        and counted: no peer could take it.
+        """
+        if not MIN_MESSAGE_SIZE <= len(message) <= MAX_MESSAGE_SIZE:
+            self.counters.refused_messages += 1
+            self._alarms.alarm(
+                Category.PROTOCOL,
+                Priority.ERROR,
+                "Prot_new_message: a message of %d bytes cannot be sent",
+                len(message),
+            )
+            return
+        queue = self._queues.current
+        queue.append((int(packet_type), message))
+        if self._alone:
+            if self._delivering:
+                self._timers.start(Timer.DELIVERY, 0.0)
+            elif self._machine.runs():
+                self._run_alone()
+        elif len(queue) == 1 and self._machine.idle():
+            leader = self._membership.active.leader
+            if leader == self._identity.me:
+                self._machine.hurry(leader)
+            else:
+                self.counters.hurries_sent += 1
+                identity = self._identity
+                self._network.send_to_daemon(
+                    leader,
+                    encode_bare(HURRY, identity.me, identity.me, NO_MEMBERSHIP, identity.conf_hash),
+                )
+        if len(queue) >= WATER_MARK and not self._clients_stopped:
+            self._clients_stopped = True
+            self._gate.stop_clients()
+
+    def switch_queue(self, queue: DownQueue) -> None:
+        """Make the other down queue the active one."""
+        self._queues.switch(queue)
+        if self._alone and self._queues.current:
+            self._timers.start(Timer.DELIVERY, 0.0)
+
+    def set_threshold(self, threshold: DeliveryThreshold) -> None:
+        """Set what may be delivered early; what that sets free follows, not from here."""
+        lowered = _RANK[threshold] < _RANK[self._delivery.threshold]
+        self._delivery.threshold = threshold
+        if lowered:
+            self._due = True
+            self._early_due = threshold is DeliveryThreshold.NONE
+            self._timers.start(Timer.DELIVERY, 0.0)
+
+    def queued(self) -> int:
+        """Messages that wait in the active down queue."""
+        return len(self._queues.current)
+
+    def _serve_clients(self) -> None:
+        if len(self._queues.current) < WATER_MARK:
+            self._clients_stopped = False
+            self._gate.serve_clients()
+
+    # -- RingOrdering ---------------------------------------------------------
+
+    def on_token_loss(self) -> None:
+        """Back off from EVS if there, block early delivery, forget the last token."""
+        if self._membership.state is _EVS:
+            self._recovery.back_off()
+        self._machine.forget()
+        self._block()
+
+    def describe(self) -> OldRingState:
+        """What a FORM1 entry says of the installed ring."""
+        return self._recovery.describe()
+
+    def commit_list(self) -> tuple[tuple[ProcId, ...], int]:
+        """Commit_set in order, and how many of it are transitional."""
+        return self._recovery.commit_set, self._recovery.num_trans
+
+    def on_form1(self) -> None:
+        """A FORM1 has been sent on: no new packet of this ring may leave."""
+        self._block()
+
+    def on_form2(self, last_seq: int, entry: OldRingResult, last_member: bool) -> None:
+        """Take over the agreed result; deliver in the old membership up to its aru."""
+        self._identity.see(self._membership.installed)
+        self.flow.reset()
+        self._machine.start(last_member)
+        self._delivering = True
+        try:
+            self._recovery.start(last_seq, entry)
+        finally:
+            self._delivering = False
+        if last_member:
+            # A ring of one goes on by itself once the membership state is EVS.
+            self._timers.start(Timer.DELIVERY, 0.0)
+
+    def _block(self) -> None:
+        self._delivery.threshold = DeliveryThreshold.BLOCK
+        self._timers.stop(Timer.HURRY)
+
+
+def _checked_fragments(data: bytes, header: PacketHeader) -> Fragments:
+    """Read the fragments; raises :class:`ProtocolError` for what must not be held."""
+    if len(data) > MAX_PACKET_SIZE:
+        raise ProtocolError("larger than a packet can be")
+    fragments = read_fragments(data, header)
+    index, fragment = fragments[0]
+    if index == 0 or (index == -1 and len(fragment) < MIN_MESSAGE_SIZE):
+        raise ProtocolError("first fragment is no part of a message")
+    if len(fragments) > 1:
+        for _index, whole in fragments[1:]:
+            if len(whole) < MIN_MESSAGE_SIZE:
+                raise ProtocolError("packed message shorter than its header")
+    return fragments
