@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, Category, Priority
@@ -31,12 +30,10 @@ from txspread.engine.interfaces import StreamTransport
 from txspread.engine.local_ring import LocalRing
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.ring.token_machine import TokenRing
+from txspread.engine.ring_stack import RingStack
 from txspread.engine.sessions import Sessions
 from txspread.engine.sessions_state import Session
 from txspread.wire.packet import PacketHeader
-
-if TYPE_CHECKING:
-    from txspread.engine.ring_stack import RingStack
 
 __all__ = ["Channel", "Host", "Node", "PeerAddress", "Session"]
 
@@ -83,8 +80,6 @@ class Node:
         self._reform_reason: str | None = None
         order: LocalRing | TokenRing
         if len(configuration.daemons) > 1:
-            from txspread.engine.ring_stack import RingStack
-
             self._stack = RingStack(me, configuration, host, alarms, now, self._control)
             order = self._stack.ring
         else:
