@@ -36,6 +36,7 @@ from txspread.daemon.stream import READ_SIZE, ClientTransport, StreamListener
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import StreamTransport
+from txspread.engine.node import Node
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.sessions_state import Session
 
@@ -88,8 +89,6 @@ def make_node(
     configuration: Configuration, me: Daemon, host: Host, alarms: AlarmSink, now: float
 ) -> Engine:
     """The engine of a real daemon."""
-    from txspread.engine.node import Node
-
     return Node(configuration, me, host, alarms, random.SystemRandom().random, now)
 
 
