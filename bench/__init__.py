@@ -1,0 +1,1 @@
+"""Measuring Spread daemons side by side: ``python -m bench --help``."""
