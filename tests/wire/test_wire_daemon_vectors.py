@@ -51,9 +51,7 @@ PACKETS = {
     "reload": PacketClass.RELOAD,
 }
 
-vectors = pytest.mark.parametrize(
-    "path", files("daemon", "daemon-4.3", "daemon-5.0"), ids=name_of
-)
+vectors = pytest.mark.parametrize("path", files("daemon", "daemon-4.3", "daemon-5.0"), ids=name_of)
 
 
 def recorded_header(header):
