@@ -260,6 +260,8 @@ class Sessions:
             self._update_stopped()
         if self._held and not self._stopped:
             self._serve_held()
+        if not self._accepting:
+            self._update_accepting()
         while self._dirty:
             dirty = self._dirty
             self._dirty = []
@@ -379,7 +381,6 @@ class Sessions:
                 self._end(session)
             elif session.state in (SessionState.HANDSHAKE, _OPERATIONAL):
                 session.transport.resume()
-        self._update_accepting()
 
     # --- reading
 
