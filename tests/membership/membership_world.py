@@ -11,9 +11,16 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 
-from txspread.config.model import Configuration, Daemon, Interface, InterfaceType, Segment, Timeouts
+from txspread.config.model import (
+    Configuration,
+    Daemon,
+    Interface,
+    InterfaceType,
+    Segment,
+    Timeouts,
+    address_id,
+)
 from txspread.engine.membership import Membership
-from txspread.engine.membership.roster import address_number
 from txspread.engine.node_interfaces import Channel
 from txspread.engine.ring_interfaces import (
     MembershipState,
@@ -58,7 +65,7 @@ def configuration_of(
                 Daemon(
                     name=f"d{segment}{chr(97 + index)}" if index < 26 else f"d{segment}x{index}",
                     address=address,
-                    id=address_number(address),
+                    id=address_id(address),
                     port=PORT,
                     interfaces=(Interface(address, 0, SERVICES),),
                     segment=segment,

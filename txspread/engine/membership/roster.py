@@ -13,17 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from txspread.config.model import Configuration, Daemon
+from txspread.config.model import Configuration, Daemon, address_id
 from txspread.engine.ring_interfaces import RingView
 from txspread.wire.identifiers import MembershipId, ProcId
-
-
-def address_number(address: str) -> int:
-    """Turn a dotted quad into the unsigned 32-bit number that ids are made of."""
-    number = 0
-    for part in address.split("."):
-        number = number << 8 | int(part) & 255
-    return number & 0xFFFFFFFF
 
 
 class Roster:
@@ -33,7 +25,7 @@ class Roster:
         known: dict[ProcId, Daemon] = {}
         for daemon in configuration.daemons:
             for interface in daemon.interfaces:
-                known.setdefault(address_number(interface.address), daemon)
+                known.setdefault(address_id(interface.address), daemon)
         self.known = known
         """Every interface address of every daemon, as a number, with its daemon."""
         self.daemons = configuration.daemons
