@@ -6,7 +6,7 @@ causes pass the flags in force at that point.  For a reload the builder starts
 from the configuration in force, because options that a new file leaves out keep
 their values.
 
-Source: ``docs/configuration.md`` "Options", "Segments and daemons"; upstream
+Source: ``docs/configuration.md`` sections 2 and 3; upstream
 ``config_parse.y``.
 """
 

@@ -5,7 +5,7 @@ one.  It is computed over a byte string made from the parsed segments, never fro
 the text of the file.  The string's layout belongs to a version of the protocol:
 the table :data:`DIALECTS` holds the layouts of 4.3, 4.4 and 5.0.
 
-Source: ``docs/configuration.md`` "The configuration hash"; upstream
+Source: ``docs/configuration.md`` section 5; upstream
 ``configuration.c``, conf_hash_string, and ``config_parse.y``,
 convert_segment_to_string.
 """

@@ -1,6 +1,6 @@
 """Finding the daemon of the configuration that this process is to be.
 
-Source: ``docs/configuration.md`` "Which entry am I"; upstream
+Source: ``docs/configuration.md`` section 4; upstream
 ``configuration.c``, Conf_load_conf_file.
 """
 

@@ -3,7 +3,7 @@
 The scanner takes its keywords from here, the parser the kind of value, the
 messages their words, and the reference documentation is held against it by a test.
 
-Source: ``docs/configuration.md`` "Options"; upstream ``config_parse.y`` and
+Source: ``docs/configuration.md`` section 3; upstream ``config_parse.y`` and
 ``configuration.c``.
 """
 

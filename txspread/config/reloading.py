@@ -5,7 +5,7 @@ follow a change of what it itself is, because its sockets are open and its clien
 know it by name: such a file is refused, and the configuration in force stays.
 Upstream ends the process there.
 
-Source: ``docs/configuration.md`` "Reload"; upstream ``configuration.c``,
+Source: ``docs/configuration.md`` section 8.7; upstream ``configuration.c``,
 Conf_reload_initiate.
 """
 

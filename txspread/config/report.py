@@ -1,6 +1,6 @@
 """What a configuration means, in words: the report of ``txspread --check``.
 
-Source: ``docs/configuration.md`` "Checking a file".
+Source: ``docs/configuration.md`` section 9.
 """
 
 from __future__ import annotations

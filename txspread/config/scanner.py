@@ -11,7 +11,7 @@ match wins, and among equally long ones the rule that stands first.  Hence:
 * words of the language are exact in case, except true/yes/false/no/on/off/auto;
 * no byte is illegal: what no other rule takes belongs to a string.
 
-Source: ``docs/configuration.md`` "Lexical rules"; upstream ``config_gram.l``.
+Source: ``docs/configuration.md`` section 1; upstream ``config_gram.l``.
 """
 
 from __future__ import annotations

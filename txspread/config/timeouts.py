@@ -1,6 +1,6 @@
 """LAN or WAN, the default timers, and which values make no sense together.
 
-Source: ``docs/configuration.md`` "LAN or WAN, and the timers"; upstream
+Source: ``docs/configuration.md`` section 6; upstream
 ``membership.c``, Memb_init; ``docs/protocol/membership.md`` section 8.
 """
 
