@@ -26,13 +26,16 @@ from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.authentication import Authentication
 from txspread.engine.groups import Groups
 from txspread.engine.handshake import PeerAddress
-from txspread.engine.interfaces import StreamTransport
+from txspread.engine.interfaces import OrderedDelivery, StreamTransport
 from txspread.engine.local_ring import LocalRing
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.ring.token_machine import TokenRing
 from txspread.engine.ring_stack import RingStack
+from txspread.engine.ring_interfaces import MembershipState
 from txspread.engine.sessions import Sessions
 from txspread.engine.sessions_state import Session
+from txspread.engine.trace import TracedDelivery, TraceSink
+from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import PacketHeader
 
 __all__ = ["Channel", "Host", "Node", "PeerAddress", "Session"]
@@ -53,6 +56,7 @@ class Node:
         now: monotonic time in seconds.
         authentication: methods, rules and passwords in force; None takes the
             method names of the configuration, with no access file.
+        trace: takes the structured trace; None traces nothing, at no cost.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Node:
         now: float,
         *,
         authentication: Authentication | None = None,
+        trace: TraceSink | None = None,
     ) -> None:
         self.configuration = configuration
         self.me = me
@@ -89,10 +94,13 @@ class Node:
         )
         self.groups = Groups(me, configuration, order, self.sessions, alarms, self._reform)
         self.sessions.join_allowed = self.groups.admit_join
+        delivery: OrderedDelivery = self.groups
+        if trace is not None:
+            delivery = TracedDelivery(self.groups, trace)
         if self._stack is not None:
-            self._stack.ring.connect(self.groups, self.sessions)
+            self._stack.ring.connect(delivery, self.sessions)
         if self._local is not None:
-            self._local.connect(self.groups)
+            self._local.connect(delivery)
 
     # --- life
 
@@ -112,6 +120,25 @@ class Node:
         self.sessions.flush()
         for session in self.sessions.sessions():
             session.transport.close()
+
+    # --- what a status report says
+
+    @property
+    def ring(self) -> RingStack | None:
+        """The layers below the groups of a daemon with peers."""
+        return self._stack
+
+    @property
+    def membership_state(self) -> MembershipState:
+        """State of the membership machine; a daemon without peers is always operational."""
+        return MembershipState.OP if self._stack is None else self._stack.membership.state
+
+    @property
+    def membership(self) -> tuple[ProcId, ...]:
+        """Members of the ring last installed, in configuration order."""
+        if self._stack is None:
+            return (self.me.id,)
+        return self._stack.membership.installed.members
 
     # --- the ring's sockets
 
