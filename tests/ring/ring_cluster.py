@@ -400,7 +400,7 @@ class Cluster:
         """Run until the condition holds; the virtual clock moves when nothing else does."""
         end = self.now + limit
         while not until():
-            if not self.step():
+            if not self.step() and not until():
                 deadlines = [
                     at for m in self.members if m.alive for at in m.timers.deadlines.values()
                 ]
