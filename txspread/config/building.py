@@ -19,6 +19,7 @@ from attrs import Factory, define
 from lark import Token, Tree
 
 from txspread.config.errors import ConfigurationError
+from txspread.config.hashing import segment_text
 from txspread.config.model import (
     Configuration,
     Daemon,
@@ -179,6 +180,11 @@ class Builder:
         if mask & category and priority >= lowest:
             self.notices.append(Notice(int(category), int(priority), text))
 
+    def notice_string(self, what: str, string: bytes) -> None:
+        """Keep a log line about a part of what is hashed, for debugging."""
+        shown = string.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+        self.notice(f"{what} is {len(string)} characters long:\n{shown}", priority=Priority.DEBUG)
+
     # -- statements -------------------------------------------------------------------
 
     def run(self, tree: Tree[Token]) -> None:
@@ -200,6 +206,7 @@ class Builder:
         for statement in _trees(tree):
             actions[str(statement.data)](statement)
         self.notice("Finished configuration file.")
+        self.notice_string("config_parse.y:The full segment string", segment_text(self.segments))
 
     def _debug_flags(self, tree: Tree[Token]) -> None:
         mask = 0
@@ -274,6 +281,8 @@ class Builder:
         for method in str(value).split(" "):
             if not method:
                 continue
+            if method == "PWORD":
+                self.warn(value, f"{name}: PWORD counts only in a daemon that is given passwords")
             if method not in KNOWN_AUTH_METHODS:
                 self.warn(value, f"{name}: unknown method {method!r} is ignored")
             elif name == "AllowedAuthMethods":
@@ -391,6 +400,10 @@ class Builder:
         for daemon in daemons:
             padding = " " * (MAX_PROC_NAME - len(daemon.name_bytes))
             self.notice(f"\t{padding}{daemon.name}: {daemon.address}")
+        self.notice_string(
+            "config_parse.y:convert_segment_to_string:The segment string",
+            segment_text(self.segments[index:]),
+        )
 
     def _daemon(self, tree: Tree[Token], segment: int, index: int, port: int) -> Daemon:
         token, *addresses = _tokens(tree)

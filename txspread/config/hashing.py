@@ -21,6 +21,7 @@ Dialect: TypeAlias = Literal["4.3", "4.4", "5.0"]
 
 MAX_SEGMENT_TEXT: Final = 19_986
 """Bytes of all segment lines together; one more and upstream's buffer is too small."""
+VERSION_TEXT: Final = b"Version: 4.4\n"
 MONITOR_HASH: Final = 1100
 """Reserved: packets of a monitor carry it."""
 
@@ -84,7 +85,7 @@ def segment_text(segments: Sequence[Segment]) -> bytes:
 
 
 def _string_44(segments: Sequence[Segment], accelerated: bool) -> bytes:
-    return segment_text(segments) + (b"Version: 4.4\n1" if accelerated else b"Version: 4.4\n0")
+    return segment_text(segments) + VERSION_TEXT + (b"1" if accelerated else b"0")
 
 
 def _string_43(segments: Sequence[Segment], accelerated: bool) -> bytes:

@@ -38,8 +38,9 @@ MAX_USER: Final = 32
 """Bytes of a user or group name."""
 MAX_AUTH_LIST: Final = 89
 """Bytes of a list of authentication methods; one more and upstream's copy has no end."""
-KNOWN_AUTH_METHODS: Final = ("NULL", "IP")
-"""The methods that upstream is built with; other names in the lists are ignored."""
+KNOWN_AUTH_METHODS: Final = ("NULL", "IP", "PWORD")
+"""The methods that count; other names in the lists are ignored.  Upstream is built
+without PWORD; here it is there for a daemon that was given passwords."""
 
 
 @frozen

@@ -19,7 +19,9 @@ from txspread.config.errors import ConfigurationError
 from txspread.config.hashing import (
     MAX_SEGMENT_TEXT,
     MONITOR_HASH,
+    VERSION_TEXT,
     configuration_hash,
+    hash_string,
     segment_text,
 )
 from txspread.config.model import Configuration, Daemon, InterfaceType, Notice, Timeouts
@@ -229,6 +231,8 @@ def parse(
     in_force = bool(builder.values.get("accelerated_ring"))
     _check_windows(builder, windows, in_force)
     number = configuration_hash(segments, in_force)
+    builder.notice_string("The version string", VERSION_TEXT)
+    builder.notice_string("Full hash string", hash_string(segments, in_force))
     builder.notice(f"Hash value for this configuration is: {number}", priority=Priority.INFO)
     configuration = attrs.evolve(
         defaults,
