@@ -2,119 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from typing import Any
-
 import pytest
-from groups_harness import (
-    FakeOrdering,
-    FakeSession,
-    RecordingAlarms,
-    ReplaySessions,
-    configuration_of,
-    join,
-    kill,
-    leave,
-    proc_id,
-)
+from groups_replay import SCENARIOS, Replay, load, received
 
-from conftest import VECTORS
 from txspread.engine.alarms import Priority
-from txspread.engine.groups import Groups
+from txspread.engine.groups import GroupsState
 from txspread.wire.byteorder import byte_order_of
-from txspread.wire.constants import GROUPS_MESS, MEMBERSHIP_MESS
-from txspread.wire.groups import GroupsMessage
-from txspread.wire.identifiers import MembershipId
-from txspread.wire.message import MessageHeader
-
-SCENARIOS = sorted(
-    path.stem for path in (VECTORS / "groups").glob("*.json") if not path.stem.startswith("state_")
+from txspread.wire.constants import (
+    GROUPS_MESS,
+    JOIN_MESS,
+    KILL_MESS,
+    LEAVE_MESS,
+    MEMBERSHIP_MESS,
 )
-CLOSED_ITS_CONNECTION = {("transitional_events", "#w#d2")}
-
-
-def load(name: str) -> Any:
-    return json.loads((VECTORS / "groups" / f"{name}.json").read_text())
-
-
-def identifier(fields: dict[str, Any]) -> MembershipId:
-    return MembershipId(proc_id(fields["proc"]), fields["time"])
-
-
-class Replay:
-    """One daemon's recorded events, fed to a groups layer."""
-
-    def __init__(self, recording: Any, daemon: str) -> None:
-        self.recording = recording
-        self.daemon = daemon
-        self.configuration = configuration_of(recording["daemons"])
-        self.ids = {name: proc_id(address) for name, address in recording["daemons"].items()}
-        self.sessions = ReplaySessions(
-            FakeSession(client["name"].encode(), client["membership_messages"])
-            for client in recording["clients"]
-            if client["daemon"] == daemon
-        )
-        self.alarms = RecordingAlarms()
-        self.sent: list[bytes] = []
-        self.used: set[int] = set()
-
-    def run(self) -> None:
-        groups: Groups | None = None
-        ordering = FakeOrdering()
-        regular_id: MembershipId | None = None
-        for event in self.recording["daemon_events"][self.daemon]:
-            what = event[0]
-            if what == "boot":
-                ordering = FakeOrdering()
-                me = self.configuration.by_name[self.daemon]
-                groups = Groups(me, self.configuration, ordering, self.sessions, self.alarms)
-                continue
-            assert groups is not None
-            if what in ("trans", "reg"):
-                members = [self.ids[name] for name in event[1]["members"]]
-                if what == "trans":
-                    groups.on_transitional(members, identifier(event[1]["id"]))
-                else:
-                    regular_id = identifier(event[1]["id"])
-                    groups.on_regular(members, regular_id)
-            elif what == "join":
-                groups.on_message(join(event[1], event[2]))
-            elif what == "leave":
-                groups.on_message(leave(event[1], event[2]))
-            elif what == "kill":
-                groups.on_message(kill(event[1]))
-            elif what == "groups":
-                assert regular_id is not None
-                groups.on_message(self.groups_message(event[1], regular_id))
-            else:
-                assert what == "stale_groups"
-                groups.on_message(self.groups_message(event[1], identifier(event[2])))
-            self.sent.extend(ordering.take())
-
-    def groups_message(self, representative: str, membership_id: MembershipId) -> bytes:
-        """The next unused recorded message of a representative for a membership."""
-        for number, message in enumerate(self.recording["daemon_messages"]):
-            if (
-                number not in self.used
-                and message["kind"] == "groups"
-                and message["fields"]["name"] == representative
-                and identifier(message["fields"]["memb_id"]) == membership_id
-            ):
-                self.used.add(number)
-                return bytes.fromhex(message["hex"])
-        raise AssertionError(f"no message of {representative} for {membership_id}")
-
-    def recorded_groups_messages(self) -> list[bytes]:
-        """What it sent; a stale one, sent in a later ring than it was made for, too."""
-        return [
-            bytes.fromhex(message["hex"])
-            for message in self.recording["daemon_messages"]
-            if message["kind"] == "groups" and message["from"] == self.daemon
-        ]
-
+from txspread.wire.groups import GroupsMessage
+from txspread.wire.message import MessageHeader, normalize
 
 CASES = [(name, daemon) for name in SCENARIOS for daemon in load(name)["daemons"]]
+REQUESTS = JOIN_MESS | LEAVE_MESS | KILL_MESS
+CLOSED_ITS_CONNECTION = {("transitional_events", "#w#d2")}
+REWRITTEN_ON_THE_WAY = ("big_endian_sender", "d2")
+"""Others saw its messages in big-endian, it did not."""
+DIED_IN_THE_EXCHANGE = ("cascade_partial_exchange", "d3")
+MISREAD_BY_UPSTREAM = 44
+"""Number of group names from which on upstream's daemons read other ones."""
+
+
+def group_count(message: bytes) -> int:
+    return MessageHeader.decode(message).num_groups
 
 
 @pytest.mark.parametrize(("scenario", "daemon"), CASES)
@@ -122,18 +37,17 @@ def test_recorded_events_give_the_recorded_membership_messages(scenario: str, da
     recording = load(scenario)
     replay = Replay(recording, daemon)
     replay.run()
-    expected: dict[str, list[bytes]] = defaultdict(list)
-    for message in recording["client_messages"]:
-        if int(message["fields"]["type"], 16) & MEMBERSHIP_MESS:
-            expected[message["client"]].append(bytes.fromhex(message["hex"]))
+    expected = received(recording, MEMBERSHIP_MESS)
     for session in replay.sessions.sessions.values():
         name = session.private_group.decode()
-        wanted = expected[name]
         written = session.frames
         if (scenario, name) in CLOSED_ITS_CONNECTION:
-            written = written[: len(wanted)]
-        assert [frame.hex() for frame in written] == [frame.hex() for frame in wanted], name
+            written = written[: len(expected[name])]
+        assert [frame.hex() for frame in written] == [frame.hex() for frame in expected[name]], name
     assert replay.alarms.at_least(Priority.WARNING) == []
+    if (scenario, daemon) != DIED_IN_THE_EXCHANGE:
+        assert replay.groups.state is GroupsState.GOP
+    assert replay.groups.dropped == {}
 
 
 @pytest.mark.parametrize(("scenario", "daemon"), CASES)
@@ -142,9 +56,9 @@ def test_recorded_events_give_the_recorded_groups_messages(scenario: str, daemon
     replay.run()
     sent = [frame for frame in replay.sent if MessageHeader.decode(frame).type & GROUPS_MESS]
     recorded = replay.recorded_groups_messages()
-    if not recorded:
-        # A daemon alone in its ring puts nothing on the wire.
-        assert all(GroupsMessage.decode(frame).set_size == 1 for frame in sent)
+    if (scenario, daemon) == DIED_IN_THE_EXCHANGE:
+        assert len(sent) == 1
+        assert recorded == []
         return
     # One recording shows a daemon's messages rewritten to big-endian on their way.
     written = [
@@ -154,3 +68,36 @@ def test_recorded_events_give_the_recorded_groups_messages(scenario: str, daemon
     assert [frame.hex() for frame in written] == [frame.hex() for frame in recorded]
     if scenario != "big_endian_sender":
         assert sent == recorded
+
+
+@pytest.mark.parametrize("scenario", ["routing", "big_endian_sender"])
+def test_recorded_messages_reach_the_recorded_clients(scenario: str) -> None:
+    """One of the two has the messages of a daemon rewritten to big-endian."""
+    recording = load(scenario)
+    expected = received(recording)
+    for daemon in recording["daemons"]:
+        if (scenario, daemon) == REWRITTEN_ON_THE_WAY:
+            continue
+        replay = Replay(recording, daemon)
+        messages = replay.run_with_recorded_messages()
+        data = [frame for frame in messages if not MessageHeader.decode(frame).type & REQUESTS]
+        assert replay.groups.messages_delivered == len(data)
+        for session in replay.sessions.sessions.values():
+            frames = [frame for frame in session.frames if group_count(frame) < MISREAD_BY_UPSTREAM]
+            assert frames == expected[session.private_group.decode()]
+            # What was written in our order is passed on as the same object.
+            ours = [message for message in data if normalize(message) is message]
+            for frame in frames:
+                assert frame not in ours or any(frame is message for message in ours)
+
+
+def test_lists_of_44_and_more_groups_are_read_right() -> None:
+    """Upstream's daemons deliver these to nobody, or to a group that is not named."""
+    recording = load("routing_many_groups")
+    replay = Replay(recording, "d1")
+    messages = replay.run_with_recorded_messages()
+    sent = [message for message in messages if group_count(message) >= 43]
+    assert [group_count(message) for message in sent] == [43, 44, 100, 44]
+    sessions = replay.sessions.sessions
+    assert [frame for frame in sessions[b"#a#d1"].frames if frame in sent] == sent
+    assert [frame for frame in sessions[b"#b#d1"].frames if frame in sent] == []
