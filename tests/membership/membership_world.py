@@ -369,6 +369,13 @@ class World:
                 rings.setdefault(node.membership.installed.id, []).append(node.daemon.name)
         return rings
 
+    def one_ring_of(self, names: Sequence[str]) -> MembershipId:
+        """The ring that exactly these daemons are in; fails if there is none."""
+        for ring_id, present in self.rings().items():
+            if sorted(present) == sorted(names):
+                return ring_id
+        raise AssertionError(self.rings())
+
     def one_ring(self) -> RingView:
         """The ring that every running daemon is in; fails if there is none."""
         running = [node for node in self.nodes if node.up]
