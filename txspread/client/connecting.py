@@ -22,7 +22,7 @@ from txspread.client.frames import MAX_MEMBERSHIP
 from txspread.client.messages import Name
 from txspread.client.names import TcpAddress, UnixAddress, parse_spread_name
 from txspread.client.protocol import ClientSession
-from txspread.client.requests import SAFE_GROUPS
+from txspread.client.requests import SAFE_GROUPS, SAFE_TOTAL
 from txspread.wire.constants import SpreadCode
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -62,6 +62,7 @@ def connect(
     receive_limit: int = RECEIVE_LIMIT,
     send_limit: int = SEND_LIMIT,
     max_groups: int = SAFE_GROUPS,
+    max_total: int = SAFE_TOTAL,
     max_membership: int = MAX_MEMBERSHIP,
     reactor: IReactorTime | None = None,
 ) -> Generator[Deferred[Any], Any, Connection]:
@@ -78,6 +79,8 @@ def connect(
     :param receive_limit: bytes of messages kept for the program before reading stops.
     :param send_limit: bytes that may wait to be sent.
     :param max_groups: most groups of one message; 43 is what 4.x rings deliver.
+    :param max_total: most bytes of one message, header and groups included; more than
+        143199 kills 4.4.0 daemons, more than 143200 no daemon takes.
     :param max_membership: largest membership message that is taken, in bytes.
     :raises IllegalSpread: the name is malformed or its host does not resolve.
     :raises CouldNotConnect: nothing answers there, in time.
@@ -96,6 +99,7 @@ def connect(
         priority=priority,
         methods=methods,
         max_groups=max_groups,
+        max_total=max_total,
         max_membership=max_membership,
     )
     connection = Connection(

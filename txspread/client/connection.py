@@ -10,8 +10,8 @@ Buffers are bounded both ways.  Received messages wait in an
 stops.  Frames to send are collected during one turn of the reactor and written at
 once; when ``send_limit`` bytes wait, :meth:`Connection.multicast` raises
 :class:`~txspread.client.errors.WouldBlock` and :meth:`Connection.send` waits.  Beyond
-the limits at most one read, one write buffer (64 KiB each) and one incomplete message
-are held.
+the limits at most one read and one write buffer (256 KiB each) and one incomplete
+message are held.
 
 Every way in which a connection can end gives one error, the same to all that
 wait and to all later calls: :attr:`Connection.reason`.
@@ -45,6 +45,7 @@ from txspread.client.outbox import Outbox, StreamTransport
 from txspread.client.protocol import ClientSession, SessionState, connection_closed
 from txspread.wire.constants import SpreadCode
 
+READ_SIZE: Final = 1 << 18
 SILENCE_TIMEOUT: Final = 60.0
 RECEIVE_LIMIT: Final = 1 << 20
 SEND_LIMIT: Final = 1 << 20
@@ -390,6 +391,11 @@ class Connection(Protocol):
             tcp: ITCPTransport = self.transport
             tcp.setTcpNoDelay(True)
             tcp.setTcpKeepAlive(True)
+        if hasattr(self.transport, "bufferSize"):
+            # Twisted writes up to 128 KiB in a turn but reads only 64 KiB: a program
+            # that hears its own messages would fall behind, until the daemon cuts it
+            # off for not reading.
+            cast(Any, self.transport).bufferSize = READ_SIZE
         self._outbox.attach(self._transport)
         self._transport.write(self._session.data_to_send())
 

@@ -2,7 +2,7 @@
 
 When what waits reaches ``limit`` bytes the connection stops reading; it reads
 again once less than half of that waits.  One read may overshoot, so at most
-``limit`` plus one read (64 KiB) plus one incomplete message is ever held.
+``limit`` plus one read (256 KiB) plus one incomplete message is ever held.
 Behind that the kernel's buffer fills, then the daemon queues, and ends the session
 when ``MaxSessionMessages`` wait there: a program must not stop receiving for long.
 """

@@ -1,7 +1,7 @@
 """Frames on their way to the transport, with a bound.
 
 Frames are collected during one turn of the reactor and written at once.  When the
-transport's own buffer (64 KiB) is full they wait here; at ``limit`` bytes no more are
+transport's own buffer (256 KiB) is full they wait here; at ``limit`` bytes no more are
 taken.
 """
 

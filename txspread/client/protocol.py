@@ -27,7 +27,7 @@ from txspread.client.errors import ConnectionClosed, IllegalSession, SpreadError
 from txspread.client.frames import MAX_MEMBERSHIP, FrameParser
 from txspread.client.handshake import Handshake
 from txspread.client.messages import Message, Name, joined_body, name_text
-from txspread.client.requests import SAFE_GROUPS, RequestEncoder
+from txspread.client.requests import SAFE_GROUPS, SAFE_TOTAL, RequestEncoder
 from txspread.wire.constants import SpreadCode
 
 
@@ -47,6 +47,7 @@ class ClientSession:
     :param priority: 0 or 1; no daemon uses it.
     :param methods: authentication methods, in the order to run them.
     :param max_groups: see :class:`~txspread.client.requests.RequestEncoder`.
+    :param max_total: see there as well.
     :param max_membership: see :class:`~txspread.client.frames.FrameParser`.
     """
 
@@ -58,6 +59,7 @@ class ClientSession:
         priority: int = 0,
         methods: Sequence[AuthenticationMethod] = (NullMethod(),),
         max_groups: int = SAFE_GROUPS,
+        max_total: int = SAFE_TOTAL,
         max_membership: int = MAX_MEMBERSHIP,
     ) -> None:
         self.state = SessionState.HANDSHAKE
@@ -65,6 +67,7 @@ class ClientSession:
         self.private_group = ""
         self.daemon_version = (0, 0, 0)
         self._max_groups = max_groups
+        self._max_total = max_total
         self._max_membership = max_membership
         self._handshake = Handshake(
             private_name, membership=membership, priority=priority, methods=methods
@@ -111,7 +114,7 @@ class ClientSession:
         private_group = self._handshake.private_group
         self.private_group = name_text(private_group)
         self.daemon_version = self._handshake.daemon_version
-        self._encoder = RequestEncoder(private_group, self._max_groups)
+        self._encoder = RequestEncoder(private_group, self._max_groups, self._max_total)
         self._parser = FrameParser(self.private_group, self._max_membership)
         self.state = SessionState.OPEN
         return self.receive(rest) if rest else []

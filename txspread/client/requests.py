@@ -37,7 +37,10 @@ SAFE_GROUPS: Final = 43
 """Most groups of one message that every daemon of a 4.4.0 ring handles: with 44
 the header no longer fits the first fragment and upstream delivers to nobody."""
 MAX_TOTAL: Final = 143200
-"""Header, groups and body of the largest message that a 4.4.0 ring survives."""
+"""Header, groups and body of the largest message that fits the fragments of a ring."""
+SAFE_TOTAL: Final = MAX_TOTAL - 1
+"""Largest message that every 4.4.0 daemon survives: one that fills the last
+fragment makes it write behind a table, and a freshly started one dies of it."""
 FREE_BITS: Final = 0x7F000040
 """Bits that may stand beside the service bit: SELF_DISCARD and bits 24 to 30,
 of which the flush layer uses one."""
@@ -107,15 +110,22 @@ class RequestEncoder:
     :param private_group: as the daemon gave it, ``#name#daemon``.
     :param max_groups: most groups per message; above 43 no upstream 4.x daemon
         delivers the message (:data:`SAFE_GROUPS`), 100 is the protocol's limit.
+    :param max_total: most bytes of header, groups and body (:data:`SAFE_TOTAL`);
+        143200 is the protocol's limit.
     """
 
-    __slots__ = ("_groups", "_sender", "max_groups", "private_group")
+    __slots__ = ("_groups", "_sender", "max_groups", "max_total", "private_group")
 
-    def __init__(self, private_group: bytes, max_groups: int = SAFE_GROUPS) -> None:
+    def __init__(
+        self, private_group: bytes, max_groups: int = SAFE_GROUPS, max_total: int = SAFE_TOTAL
+    ) -> None:
+        if not MESSAGE_HEADER_SIZE < max_total <= MAX_TOTAL:
+            raise ValueError(f"max_total must be at most {MAX_TOTAL}")
         if not 1 <= max_groups <= MAX_GROUPS_PER_MESSAGE:
             raise ValueError(f"max_groups must be 1 to {MAX_GROUPS_PER_MESSAGE}")
         self.private_group = private_group
         self.max_groups = max_groups
+        self.max_total = max_total
         self._sender = name_field(private_group)
         self._groups: dict[Name, bytes] = {}
 
@@ -139,7 +149,7 @@ class RequestEncoder:
         :param service_type: one of the six service bits, with ``SELF_DISCARD`` or
             ``SUBGROUP_CAST`` if wanted.
         :param groups: a name, or up to :attr:`max_groups` names.
-        :param body: up to ``143200 - 48 - 32 * number of groups`` bytes.
+        :param body: up to ``max_total - 48 - 32 * number of groups`` bytes.
         :param mess_type: -32768 to 32767, for the application.
         :raises IllegalService: not exactly one service bit, or bits of the daemon's.
         :raises IllegalGroup: a name that cannot be, or too many of them.
@@ -161,11 +171,11 @@ class RequestEncoder:
                 )
             fields = b"".join([self._groups.get(group) or self._field(group) for group in groups])
         length = len(body)
-        if MESSAGE_HEADER_SIZE + len(fields) + length > MAX_TOTAL:
+        if MESSAGE_HEADER_SIZE + len(fields) + length > self.max_total:
             raise MessageTooLong(
                 SpreadCode.MESSAGE_TOO_LONG,
                 f"{length} bytes to {count} groups, the limit is"
-                f" {MAX_TOTAL - MESSAGE_HEADER_SIZE - len(fields)} bytes",
+                f" {self.max_total - MESSAGE_HEADER_SIZE - len(fields)} bytes",
             )
         if not -32768 <= mess_type <= 32767:
             raise IllegalMessage(

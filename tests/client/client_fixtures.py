@@ -1,0 +1,192 @@
+"""Fixtures of the client tests: daemons (ours always, upstream's when a build is given).
+
+A plugin and no conftest.py, so that the top one stays importable under its name."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from attrs import frozen
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import LogEvent, globalLogPublisher
+
+T = TypeVar("T")
+LIMIT = 20.0
+"""Seconds that anything may take."""
+
+
+@frozen
+class RunningDaemon:
+    """A daemon that serves clients on TCP and on a Unix socket."""
+
+    name: str
+    host: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def tcp(self) -> str:
+        return f"{self.port}@{self.host}"
+
+    @property
+    def unix(self) -> str:
+        return str(self.port)
+
+
+def free_port(host: str) -> int:
+    """A port whose neighbour is free as well, for TCP and UDP."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            tcp = stack.enter_context(socket.socket())
+            tcp.bind((host, 0))
+            port: int = tcp.getsockname()[1]
+            if port > 65000 or Path(f"/tmp/{port}").exists():
+                continue
+            try:
+                for number in (port, port + 1):
+                    udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                    udp.bind((host, number))
+            except OSError:
+                continue
+            return port
+
+
+@contextlib.contextmanager
+def running_daemon(
+    command: list[str], directory: Path, name: str = "d1", extra: str = ""
+) -> Iterator[RunningDaemon]:
+    host = f"127.0.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 200 + 20}"
+    port = free_port(host)
+    configuration = directory / "spread.conf"
+    owner = 'DaemonUser = "root"\nDaemonGroup = "root"\n' if os.getuid() == 0 else ""
+    configuration.write_text(
+        f'SocketPortReuse = ON\nRuntimeDir = "{directory}"\n{owner}{extra}'
+        f"Spread_Segment {host}:{port} {{\n  {name} {host}\n}}\n"
+    )
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "-c", str(configuration), "-n", name],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+    try:
+        wait_for_port(process, host, port, directory / "log")
+        yield RunningDaemon(name, host, port, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        Path(f"/tmp/{port}").unlink(missing_ok=True)
+
+
+def wait_for_port(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"the daemon did not start:\n{log.read_text(errors='replace')}")
+
+
+TXSPREAD = [sys.executable, "-c", "from txspread.daemon.command import main; main()"]
+
+
+def daemon_command(kind: str, request: pytest.FixtureRequest) -> list[str]:
+    if kind == "upstream":
+        return [str(request.getfixturevalue("upstream") / "sbin" / "spread")]
+    if importlib.util.find_spec("txspread.daemon.command") is None:
+        pytest.skip("there is no daemon to run")
+    return TXSPREAD
+
+
+@pytest.fixture(scope="session", params=["txspread", "upstream"])
+def daemon(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningDaemon]:
+    """A daemon shared by all tests: do not stop it."""
+    command = daemon_command(request.param, request)
+    with running_daemon(command, tmp_path_factory.mktemp(request.param)) as started:
+        yield started
+
+
+@pytest.fixture(params=["txspread", "upstream"])
+def own_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningDaemon]:
+    """A daemon for one test, which may kill it."""
+    with running_daemon(daemon_command(request.param, request), tmp_path) as started:
+        yield started
+
+
+_counter = iter(range(1, 1_000_000))
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Make names that no other test uses: up to three letters and a number."""
+    return lambda prefix: f"{prefix}{os.getpid() % 1000}x{next(_counter)}"[:10]
+
+
+@pytest.fixture(scope="session")
+def reactor() -> Iterator[Any]:
+    """A reactor of its own that runs in a thread, apart from the installed one."""
+    made = EPollReactor()
+    thread = threading.Thread(target=made.run, kwargs={"installSignalHandlers": False})
+    thread.start()
+    yield made
+    made.callFromThread(made.stop)
+    thread.join(LIMIT)
+
+
+@pytest.fixture
+def unhandled() -> Iterator[list[LogEvent]]:
+    """What Twisted logged as failures, unhandled Deferreds included."""
+    failures: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("isError") or "log_failure" in event:
+            failures.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield failures
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.fixture
+def run(
+    reactor: Any, unhandled: list[LogEvent]
+) -> Iterator[Callable[[Coroutine[Deferred[Any], Any, Any]], Any]]:
+    """Run a coroutine in the reactor's thread and return its result.
+
+    Fails the test if it takes too long, or leaves an unhandled Deferred behind.
+    """
+
+    def run_in_thread(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+        result: T = blockingCallFromThread(
+            reactor, lambda: ensureDeferred(coroutine).addTimeout(LIMIT, reactor)
+        )
+        return result
+
+    yield run_in_thread
+    blockingCallFromThread(reactor, gc.collect)
+    gc.collect()
+    assert not unhandled
