@@ -77,7 +77,8 @@ def datagram_plan(configuration: Configuration, me: Daemon) -> list[DatagramBind
                 segment_bound = True
                 plan.append(DatagramBinding(Channel.DATA, segment.address, port, group))
             address = interface.address
-            plan.append(DatagramBinding(Channel.DATA, address, port, group, address))
+            joins_on = ANY_ADDRESS if group is None else address
+            plan.append(DatagramBinding(Channel.DATA, address, port, group, joins_on))
             plan.append(DatagramBinding(Channel.TOKEN, address, token_port))
     return plan
 
