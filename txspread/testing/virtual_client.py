@@ -12,7 +12,7 @@ from txspread.wire.constants import MEMBERSHIP_MESS, MESSAGE_HEADER_SIZE, Servic
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import GroupId
 from txspread.wire.membership_message import MembershipBody
-from txspread.wire.message import MessageHeader, encode_message, message_groups, mess_type_of
+from txspread.wire.message import MessageHeader, encode_message, mess_type_of, message_groups
 
 _HANDSHAKE_CHOICE = b"NULL".ljust(90, b"\0")
 
@@ -60,6 +60,7 @@ class VirtualClient:
         daemon: a running daemon.
         name: session name, 1 to 10 bytes; empty lets the daemon invent one.
         on_received: told of every message, after it was recorded.
+
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from attrs import define, field
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, SilentAlarms
 from txspread.engine.node import Channel, Node
+from txspread.engine.trace import TraceSink
 from txspread.testing.virtual_clock import Event, VirtualClock
 from txspread.wire.identifiers import ProcId
 
@@ -120,6 +121,7 @@ class VirtualDaemon:
             self.network.alarms_for(self),
             random.Random(seed).random,
             clock.now,
+            trace=None if self.network.trace_for is None else self.network.trace_for(self),
         )
         for hook in self.on_start:
             hook(self)
@@ -218,6 +220,8 @@ class VirtualNetwork:
     clock: VirtualClock = field(factory=VirtualClock)
     alarms: Callable[[VirtualDaemon], AlarmSink] | None = None
     """Where each daemon's log lines go; silent when absent."""
+    trace_for: Callable[[VirtualDaemon], TraceSink] | None = None
+    """Makes the trace sink of each daemon that starts."""
     daemons: dict[str, VirtualDaemon] = field(init=False, factory=dict)
     """By name."""
     carried: int = field(init=False, default=0)
