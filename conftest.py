@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-VECTORS = Path(__file__).parent / "tests" / "vectors"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from conftest import VECTORS
+from recorded import VECTORS
 from txspread.client.authentication import IPMethod, NullMethod, PasswordMethod
 from txspread.client.errors import SpreadError
 from txspread.client.messages import (

@@ -18,7 +18,7 @@ from groups_harness import (
     proc_id,
 )
 
-from conftest import VECTORS
+from recorded import VECTORS
 from txspread.engine.groups import Groups
 from txspread.wire.identifiers import MembershipId
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from conftest import VECTORS
+from recorded import VECTORS
 from txspread.config.model import Configuration
 from txspread.config.parsing import parse
 from txspread.wire.identifiers import ProcId

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from conftest import VECTORS
+from recorded import VECTORS
 from txspread.engine.interfaces import DownQueue
 from txspread.engine.ring.packing import DownQueues
 from txspread.wire.constants import PacketType

@@ -10,7 +10,7 @@ from typing import Any
 
 from session_fakes import LOCALHOST, FakeHost, FakeOrdering, FakeTransport, RecordingAlarms
 
-from conftest import VECTORS
+from recorded import VECTORS
 from txspread.config import parse
 from txspread.engine.authentication import Authentication, parse_access_ip, parse_access_pword
 from txspread.engine.groups import Groups
