@@ -1,0 +1,396 @@
+"""Datagrams through the shell: order, batches, trains, priorities."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+from collections import Counter
+
+import pytest
+
+from txspread.daemon import batch_receive
+from txspread.daemon.batch_receive import BatchReceiver, SingleReceiver, make_receiver
+from txspread.daemon.batch_send import MAX_TRAIN, BatchSender
+from txspread.daemon.datagrams import BATCH, DatagramReader, DatagramSocket
+from txspread.daemon.service import SpreadService
+from txspread.engine.node_interfaces import Channel
+
+DATA, TOKEN = Channel.DATA, Channel.TOKEN
+
+
+def bound():
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind(("127.0.0.1", 0))
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    opened.setblocking(False)
+    return opened
+
+
+@pytest.fixture
+def sending():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.setblocking(False)
+        yield opened
+
+
+@pytest.fixture
+def receiving():
+    with bound() as opened:
+        yield opened
+
+
+def everything(receiver):
+    found = []
+    while part := receiver.receive():
+        found += part
+    return found
+
+
+@pytest.mark.parametrize("kind", [BatchReceiver, SingleReceiver])
+class TestReceiving:
+    def test_order_and_bytes_are_kept(self, kind, sending, receiving):
+        receiver = kind(receiving)
+        sent = [os.urandom(random.choice((0, 1, 40, 1472, 9000, 65000))) for _ in range(50)]
+        for datagram in sent:
+            sending.sendto(datagram, receiving.getsockname())
+        assert everything(receiver) == sent
+
+    def test_nothing_waits(self, kind, receiving):
+        receiver = kind(receiving)
+        assert receiver.receive() == []
+        assert not receiver.full
+
+    def test_a_full_batch_says_that_more_may_wait(self, kind, sending, receiving):
+        receiver = kind(receiving)
+        for number in range(40):
+            sending.sendto(b"%d" % number, receiving.getsockname())
+        first = receiver.receive()
+        assert receiver.full
+        assert first + everything(receiver) == [b"%d" % number for number in range(40)]
+
+    def test_trains_are_cut_as_they_were_sent(self, kind, sending, receiving):
+        receiver = kind(receiving)
+        sender = BatchSender(sending, [])
+        sent = [os.urandom(1472) for _ in range(100)] + [os.urandom(7)]
+        for datagram in sent:
+            sender.send(datagram, receiving.getsockname())
+        sender.flush()
+        assert everything(receiver) == sent
+        assert sender.calls < 10
+
+    def test_a_train_in_a_small_slot_is_not_asked_for(self, kind, sending, receiving):
+        receiver = make_receiver(receiving, 1)
+        sender = BatchSender(sending, [])
+        for _ in range(3):
+            sender.send(b"abc", receiving.getsockname())
+        sender.flush()
+        assert receiver.receive() == [b"abc"]
+        assert receiver.full
+
+
+def test_single_receiver_stands_in_where_the_library_has_no_batches(receiving, monkeypatch):
+    monkeypatch.setattr(batch_receive.ctypes, "CDLL", lambda *_, **__: object())
+    assert isinstance(make_receiver(receiving), SingleReceiver)
+
+
+class RecordingSocket:
+    """A sending socket that keeps what it is given, and fails on demand."""
+
+    def __init__(self):
+        self.sent = []
+        self.failures = []
+        self.train_error = None
+
+    def fileno(self):
+        return -1
+
+    def sendto(self, data, address):
+        self._fail()
+        self.sent.append(([data], address))
+        return len(data)
+
+    def sendmsg(self, buffers, control, flags, address):
+        if self.train_error is not None:
+            raise OSError(self.train_error, "meant to")
+        self._fail()
+        self.sent.append((list(buffers), address))
+        return sum(map(len, buffers))
+
+    def _fail(self):
+        if self.failures:
+            raise OSError(self.failures.pop(0), "meant to")
+
+    def flat(self):
+        return [(data, address) for group, address in self.sent for data in group]
+
+
+A, B, SUCCESSOR = ("127.0.0.1", 1), ("127.0.0.2", 1), ("127.0.0.2", 2)
+
+
+@pytest.fixture
+def recording():
+    return RecordingSocket()
+
+
+@pytest.fixture
+def sender(recording):
+    return BatchSender(recording, [SUCCESSOR])
+
+
+class TestSending:
+    def test_data_wait_for_the_flush(self, sender, recording):
+        sender.send(b"1", A)
+        assert recording.sent == []
+        sender.flush()
+        assert recording.sent == [([b"1"], A)]
+        sender.flush()
+        assert len(recording.sent) == 1
+
+    def test_a_token_leaves_at_once_behind_all_data(self, sender, recording):
+        for number in range(3):
+            sender.send(b"%d" % number, A)
+            sender.send(b"%d" % number, B)
+        sender.send(b"token", SUCCESSOR)
+        assert recording.sent == [
+            ([b"0", b"1", b"2"], A),
+            ([b"0", b"1", b"2"], B),
+            ([b"token"], SUCCESSOR),
+        ]
+
+    def test_data_after_a_token_stay_after_it(self, sender, recording):
+        sender.send(b"1", A)
+        sender.send(b"token", SUCCESSOR)
+        sender.send(b"2", A)
+        sender.send(b"token", SUCCESSOR)
+        assert [data for data, _ in recording.flat()] == [b"1", b"token", b"2", b"token"]
+
+    def test_order_to_each_destination_is_kept_for_any_lengths(self, sender, recording):
+        dice = random.Random(5)
+        sent = [
+            (dice.randbytes(dice.choice((1, 100, 100, 1472))), dice.choice((A, B)))
+            for _ in range(200)
+        ]
+        for data, address in sent:
+            sender.send(data, address)
+        sender.flush()
+        for destination in (A, B):
+            expected = [data for data, address in sent if address == destination]
+            assert [d for d, address in recording.flat() if address == destination] == expected
+
+    def test_only_the_last_of_a_train_is_shorter(self, sender, recording):
+        for size in (10, 10, 5, 10, 12, 12, 12, 3, 3):
+            sender.send(bytes(size), A)
+        sender.flush()
+        assert [[len(data) for data in group] for group, _ in recording.sent] == [
+            [10, 10, 5],
+            [10],
+            [12, 12, 12, 3],
+            [3],
+        ]
+
+    def test_trains_are_bounded(self, sender, recording):
+        for _ in range(100):
+            sender.send(bytes(1472), A)
+        sender.flush()
+        assert [len(group) for group, _ in recording.sent] == [MAX_TRAIN, MAX_TRAIN, 12]
+
+    def test_large_datagrams_make_short_trains(self, sender, recording):
+        for _ in range(4):
+            sender.send(bytes(30_000), A)
+        sender.flush()
+        assert [len(group) for group, _ in recording.sent] == [2, 2]
+
+    def test_the_collection_is_bounded(self, sender, recording):
+        for number in range(1000):
+            sender.send(b"%04d" % number, A)
+        assert len(recording.flat()) >= 700
+        sender.flush()
+        assert [data for data, _ in recording.flat()] == [b"%04d" % n for n in range(1000)]
+
+    @pytest.mark.parametrize("code", [errno.EMSGSIZE, errno.EIO, errno.EINVAL])
+    def test_a_path_that_takes_no_trains_gets_single_datagrams(self, sender, recording, code):
+        recording.train_error = code
+        for number in range(5):
+            sender.send(b"%d" % number, A)
+        sender.flush()
+        assert recording.sent == [([b"%d" % number], A) for number in range(5)]
+        calls = sender.calls
+        sender.send(b"x", A)
+        sender.send(b"y", A)
+        sender.flush()
+        assert sender.calls == calls + 2, "a train is not tried again"
+
+    def test_a_failed_datagram_is_tried_once_more(self, sender, recording):
+        recording.failures = [errno.ECONNREFUSED]
+        sender.send(b"token", SUCCESSOR)
+        assert recording.sent == [([b"token"], SUCCESSOR)]
+        assert sender.failures == Counter()
+
+    def test_then_it_is_given_up_and_counted(self, sender, recording):
+        recording.failures = [errno.ENETUNREACH, errno.ENETUNREACH]
+        sender.send(b"token", SUCCESSOR)
+        sender.send(b"next", SUCCESSOR)
+        assert recording.sent == [([b"next"], SUCCESSOR)]
+        assert sender.failures == Counter({errno.ENETUNREACH: 1})
+
+    def test_token_addresses_can_change(self, sender, recording):
+        sender.token_addresses([A])
+        sender.send(b"token", A)
+        assert recording.sent == [([b"token"], A)]
+
+
+class ReadingEngine:
+    prefer_tokens = False
+
+    def __init__(self):
+        self.seen = []
+        self.after = {}
+
+    def datagram(self, data, channel, now):
+        self.seen.append((channel, data))
+        if data in self.after:
+            self.prefer_tokens = self.after[data]
+
+
+class Watching:
+    """A hub that only notes what it is given."""
+
+    def __init__(self):
+        self.removed = []
+
+    def add(self, source, *, datagrams=False):
+        assert datagrams
+
+    def remove(self, source):
+        self.removed.append(source)
+
+
+@pytest.fixture
+def reading():
+    with bound() as data, bound() as token:
+        engine = ReadingEngine()
+        faults = []
+        reader = DatagramReader(
+            Watching(),
+            engine,
+            [DatagramSocket(data, DATA), DatagramSocket(token, TOKEN)],
+            lambda: faults.append(1),
+        )
+        yield engine, reader, data.getsockname(), token.getsockname(), faults
+
+
+class TestPriority:
+    def test_data_before_tokens(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        sending.sendto(b"token", token)
+        for number in range(20):
+            sending.sendto(b"%d" % number, data)
+        reader.receive()
+        assert engine.seen == [(DATA, b"%d" % n) for n in range(20)] + [(TOKEN, b"token")]
+
+    def test_tokens_before_data_when_the_engine_prefers_them(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        engine.prefer_tokens = True
+        engine.after = {b"token": False}
+        sending.sendto(b"1", data)
+        sending.sendto(b"token", token)
+        reader.receive()
+        reader.receive()
+        assert engine.seen == [(TOKEN, b"token"), (DATA, b"1")]
+
+    def test_data_are_read_while_the_preferred_token_has_not_come(self, reading, sending):
+        engine, reader, data, _, _ = reading
+        engine.prefer_tokens = True
+        sending.sendto(b"1", data)
+        reader.receive()
+        assert engine.seen == [(DATA, b"1")]
+
+    def test_the_preference_may_change_in_the_middle(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        engine.after = {b"hurry up": True, b"token": False}
+        sending.sendto(b"hurry up", data)
+        reader.receive()
+        sending.sendto(b"later", data)
+        sending.sendto(b"token", token)
+        reader.receive()
+        reader.receive()
+        assert [data for _, data in engine.seen] == [b"hurry up", b"token", b"later"]
+
+    def test_tokens_are_read_one_at_a_time(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        sending.sendto(b"first", token)
+        sending.sendto(b"second", token)
+        reader.receive()
+        sending.sendto(b"data", data)
+        reader.receive()
+        assert [data for _, data in engine.seen] == [b"first", b"data", b"second"]
+
+    def test_a_turn_is_bounded(self, reading, sending):
+        engine, reader, data, _, _ = reading
+        for number in range(BATCH + 200):
+            sending.sendto(b"%d" % number, data)
+        reader.receive()
+        assert BATCH <= len(engine.seen) < BATCH + 100
+
+    def test_a_fault_costs_one_datagram(self, reading, sending):
+        engine, reader, data, _, faults = reading
+
+        def datagram(payload, channel, now):
+            if payload == b"raise":
+                raise RuntimeError("meant to")
+            engine.seen.append((channel, payload))
+
+        engine.datagram = datagram
+        for payload in (b"1", b"raise", b"2"):
+            sending.sendto(payload, data)
+        reader.receive()
+        assert [payload for _, payload in engine.seen] == [b"1", b"2"]
+        assert faults == [1]
+
+
+def test_datagrams_reach_the_engine_of_a_running_daemon(
+    ring_of, running_reactor, echo_engine, eventually, sending
+):
+    configuration = ring_of(2)
+    service = SpreadService(
+        configuration,
+        "d0",
+        reactor=running_reactor.reactor,
+        socket_directory=None,
+        engine_factory=echo_engine,
+    )
+    running_reactor.call(service.startService)
+    engine = service.host.engine
+    me = configuration.by_name["d0"]
+    sending.sendto(b"raise", (me.address, me.port))
+    sending.sendto(b"data", (me.address, me.port))
+    sending.sendto(b"token", (me.address, me.port + 1))
+    eventually(lambda: (TOKEN, b"token") in engine.calls)
+    assert (DATA, b"data") in engine.calls
+    assert service.host.faults == 1
+    running_reactor.call(service.stopService)
+
+
+def test_what_the_engine_sends_leaves_at_the_end_of_the_turn(
+    ring_of, running_reactor, echo_engine, receiving
+):
+    service = SpreadService(
+        ring_of(2),
+        "d0",
+        reactor=running_reactor.reactor,
+        socket_directory=None,
+        engine_factory=echo_engine,
+    )
+    running_reactor.call(service.startService)
+    receiving.settimeout(20)
+
+    def send():
+        service.host.send_datagram(b"1", receiving.getsockname())
+        service.host.send_datagram(b"2", receiving.getsockname())
+        service.host._hub.run_soon()
+
+    running_reactor.call(send)
+    assert [receiving.recv(100), receiving.recv(100)] == [b"1", b"2"]
+    running_reactor.call(service.stopService)
