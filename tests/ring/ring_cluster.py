@@ -64,7 +64,7 @@ def message(
 
 
 def text_of(frame: bytes) -> str:
-    return frame[80:].rstrip(b".").decode()
+    return frame[80:].rstrip(b".").decode(errors="replace")
 
 
 class ManualTimers:
@@ -248,9 +248,10 @@ class Cluster:
         reordering: float = 0.0,
         token_loss: float = 0.0,
         threshold: DeliveryThreshold = DeliveryThreshold.NONE,
+        configuration: Configuration | None = None,
         **changes: object,
     ) -> None:
-        self.configuration = make_configuration(sizes, **changes)
+        self.configuration = configuration or make_configuration(sizes, **changes)
         self.now = 0.0
         self.random = random.Random(seed)
         self.loss = loss

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from recorded import VECTORS
+
 from txspread.engine.interfaces import DownQueue
 from txspread.engine.ring.packing import DownQueues
 from txspread.wire.constants import PacketType
