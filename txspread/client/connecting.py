@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from twisted.internet import endpoints, error
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
@@ -117,6 +118,10 @@ def connect(
         raise IllegalSpread(SpreadCode.ILLEGAL_SPREAD, str(problem)) from problem
     except CancelledError:
         raise
+    except DeadlinePassed as problem:
+        raise CouldNotConnect(
+            SpreadCode.COULD_NOT_CONNECT, f"no connection within {timeout:g} seconds"
+        ) from problem
     except Exception as problem:
         raise CouldNotConnect(
             SpreadCode.COULD_NOT_CONNECT, str(problem) or type(problem).__name__
@@ -125,7 +130,7 @@ def connect(
         opened: Connection = yield ready.addTimeout(
             max(deadline - reactor.seconds(), 0.001), reactor
         )
-    except error.TimeoutError as problem:
+    except DeadlinePassed as problem:
         raise ConnectionClosed(
             SpreadCode.CONNECTION_CLOSED, f"no complete handshake within {timeout:g} seconds"
         ) from problem

@@ -421,6 +421,9 @@ class Connection(Protocol):
             self._opened()
         if messages:
             self._distribute(messages)
+        problem_behind = self._session.problem
+        if problem_behind is not None:
+            self._fail(problem_behind)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note that the transport is closed."""
@@ -479,5 +482,6 @@ class Connection(Protocol):
         self._watch(now)
 
     def _fail(self, problem: SpreadError) -> None:
-        self._end(problem)
-        self._transport.abortConnection()
+        if self.reason is None:
+            self._end(problem)
+            self._transport.abortConnection()

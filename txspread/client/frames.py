@@ -69,11 +69,14 @@ class FrameParser:
         "_types",
         "max_membership",
         "private_group",
+        "problem",
     )
 
     def __init__(self, private_group: str, max_membership: int = MAX_MEMBERSHIP) -> None:
         self.private_group = private_group
         self.max_membership = max_membership
+        self.problem: IllegalMessage | None = None
+        """What is wrong with the stream; nothing behind it can be read."""
         self._chunks: list[bytes] = []
         self._held = 0
         self._missing = MESSAGE_HEADER_SIZE
@@ -98,18 +101,32 @@ class FrameParser:
     def feed(self, data: bytes) -> list[Message]:
         """Take what was read; return the messages that are complete now.
 
-        :raises IllegalMessage: the stream is broken; the connection must be closed.
+        Messages in front of impossible bytes are still returned, and
+        :attr:`problem` is set: the connection must be closed.
+
+        :raises IllegalMessage: the stream is broken and there is no message.
         """
+        messages: list[Message] = []
+        if self.problem is None:
+            try:
+                self._split(data, messages)
+            except IllegalMessage as problem:
+                self.problem = problem
+                self._chunks.clear()
+        if self.problem is not None and not messages:
+            raise self.problem
+        return messages
+
+    def _split(self, data: bytes, messages: list[Message]) -> None:
         held = self._held + len(data)
         if held < self._missing:
             self._chunks.append(data)
             self._held = held
-            return []
+            return
         if self._chunks:
             self._chunks.append(data)
             data = b"".join(self._chunks)
             self._chunks.clear()
-        messages: list[Message] = []
         append = messages.append
         unpack = HEADER_LE.unpack_from
         names = self._names
@@ -161,7 +178,6 @@ class FrameParser:
         if offset < size:
             self._chunks.append(data[offset:] if offset else data)
         self._held = size - offset
-        return messages
 
     def _special_end(self, data: bytes, offset: int) -> int:
         """Where a message that is no little-endian data message ends."""

@@ -85,12 +85,19 @@ class ClientSession:
         """Bytes of an incomplete message that wait for the rest."""
         return 0 if self._parser is None else self._parser.held
 
+    @property
+    def problem(self) -> SpreadError | None:
+        """What is wrong with the stream: close once the messages are delivered."""
+        return None if self._parser is None else self._parser.problem
+
     def data_to_send(self) -> bytes:
         """Bytes of the handshake to send now; call after making it and after each receive."""
         return self._handshake.take_output()
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes of the daemon, return the messages that they complete.
+
+        Look at :attr:`problem` afterwards.
 
         :raises SpreadError: the session is over; close the connection.
         """
