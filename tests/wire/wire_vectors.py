@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from construct import Container, ListContainer
-
 from recorded import VECTORS
+
 from txspread.wire.dialect import SPREAD_4_3, SPREAD_4_4, SPREAD_5_0, Dialect
 
 DIALECT_OF_FOLDER = {"daemon": SPREAD_4_4, "daemon-4.3": SPREAD_4_3, "daemon-5.0": SPREAD_5_0}
