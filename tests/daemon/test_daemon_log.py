@@ -185,7 +185,9 @@ class TestFile:
     def test_bytes_of_a_name_that_is_no_text_do_not_stop_it(self, log, tmp_path):
         path = tmp_path / "spread.log"
         configured(log, f'EventLogFile = "{path}"')
-        log.alarm(Category.PRINT, Priority.INFO, "name %s", b"\xff".decode("utf8", "surrogateescape"))
+        log.alarm(
+            Category.PRINT, Priority.INFO, "name %s", b"\xff".decode("utf8", "surrogateescape")
+        )
         assert path.read_text() == "name \\udcff\n"
 
 

@@ -91,9 +91,7 @@ class TestStreamPlan:
     def test_address_reuse(self, option, any_reuses, specific_reuses):
         options = f"SocketPortReuse = {option}"
         bare = configuration("10.0.0.255", "me 10.0.0.1", options=options)
-        assert stream_plan(bare, bare.by_name["me"]) == [
-            StreamBinding("0.0.0.0", 4803, any_reuses)
-        ]
+        assert stream_plan(bare, bare.by_name["me"]) == [StreamBinding("0.0.0.0", 4803, any_reuses)]
         stanza = configuration("10.0.0.255", "me 10.0.0.1 { C 10.0.0.1 }", options=options)
         assert stream_plan(stanza, stanza.by_name["me"]) == [
             StreamBinding("10.0.0.1", 4803, specific_reuses)
@@ -148,12 +146,14 @@ class TestOpening:
 
     def test_a_taken_tcp_port_is_an_error_in_upstreams_words(self, free_port):
         port = free_port()
-        with open_stream_listener(StreamBinding("127.0.0.1", port, True)):
-            with pytest.raises(
+        with (
+            open_stream_listener(StreamBinding("127.0.0.1", port, True)),
+            pytest.raises(
                 SocketError,
                 match=f"Sess_init: INET unable to bind to port {port}, already running",
-            ):
-                open_stream_listener(StreamBinding("127.0.0.1", port, True))
+            ),
+        ):
+            open_stream_listener(StreamBinding("127.0.0.1", port, True))
 
 
 class TestUnixListener:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import resource
 import signal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import txspread
 from txspread.config import Configuration, ConfigurationError, Daemon, find_me, load
+from txspread.config.report import check_report
 from txspread.daemon.addresses import local_addresses, resolve
 from txspread.daemon.event_log import EventLog, redirect_output
 from txspread.engine.alarms import Category, Priority
@@ -147,24 +149,23 @@ def show_configuration(log: EventLog, configuration: Configuration, me: Daemon) 
 
 
 def check(stated: str | None, name: str | None) -> int:
-    """``--check``: print what the configuration means; the exit code says if it is good."""
-    from txspread.config.report import check_report
+    """``--check``: print what the configuration means; the exit code says if it is good.
 
+    A file that does not concern this machine is good as long as no daemon was named.
+    """
     try:
         configuration = load(find_configuration_file(stated), resolve)
+        if name is not None:
+            print(check_report(configuration, choose_daemon(configuration, name)))
+            return EXIT_OK
     except ConfigurationError as error:
         print(f"txspread: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    me: Daemon | None = None
-    problem: ConfigurationError | None = None
     try:
-        me = choose_daemon(configuration, name)
+        print(check_report(configuration, choose_daemon(configuration, None)))
     except ConfigurationError as error:
-        problem = error
-    print(check_report(configuration, me))
-    if problem is not None:
-        print(f"txspread: {problem}", file=sys.stderr)
-        return EXIT_CONFIGURATION
+        print(check_report(configuration, None))
+        print(f"txspread: note: {error}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -173,6 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     if options.check:
         return check(options.config, options.name)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may be any bytes
     log = EventLog()
     log.show(banner())
     try:
