@@ -21,10 +21,12 @@ MAX_BUFFERS: Final = 1024
 class OutputQueue:
     """Frames for one client, in order, never interleaved."""
 
-    __slots__ = ("_frames", "_written", "size")
+    __slots__ = ("_written", "queue", "size")
 
     def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
+        self.queue: deque[bytes] = deque()
+        """The frames that wait, oldest first.  Who appends to it adds to
+        :attr:`size`; the hot path does that without a call."""
         self._written = 0
         self.size = 0
         """Bytes that wait."""
@@ -32,15 +34,15 @@ class OutputQueue:
     @property
     def frames(self) -> int:
         """Messages that wait, the partly written one included."""
-        return len(self._frames)
+        return len(self.queue)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.queue)
 
     def append(self, frame: bytes) -> None:
         """Queue one frame; empty ones are left out."""
         if frame:
-            self._frames.append(frame)
+            self.queue.append(frame)
             self.size += len(frame)
 
     def buffers(self, limit: int) -> list[bytes | memoryview]:
@@ -54,7 +56,7 @@ class OutputQueue:
                 given whole, so the sum may be larger.
 
         """
-        frames = self._frames
+        frames = self.queue
         if not frames:
             return []
         taken: list[bytes | memoryview] = []
@@ -75,17 +77,17 @@ class OutputQueue:
         count = min(count, self.size)
         self.size -= count
         if not self.size:
-            self._frames.clear()
+            self.queue.clear()
             self._written = 0
             return
         count += self._written
-        frames = self._frames
+        frames = self.queue
         while count >= len(frames[0]):
             count -= len(frames.popleft())
         self._written = count
 
     def clear(self) -> None:
         """Drop everything."""
-        self._frames.clear()
+        self.queue.clear()
         self._written = 0
         self.size = 0

@@ -285,12 +285,14 @@ class Sessions:
         if session.state is not _OPERATIONAL:
             return
         output = session.output
-        if (
-            len(output) >= self._max_messages or output.size + len(frame) > self._max_bytes
-        ) and not self._make_room(session, len(frame)):
-            return
-        output.append(frame)
-        session.messages_delivered += 1
+        queue = output.queue
+        size = output.size + len(frame)
+        if len(queue) >= self._max_messages or size > self._max_bytes:
+            if not self._make_room(session, len(frame)):
+                return
+            size = output.size + len(frame)
+        queue.append(frame)
+        output.size = size
         if not session.dirty:
             session.dirty = True
             self._dirty.append(session)
@@ -401,7 +403,6 @@ class Sessions:
         packet_type = session.known_type
         end = len(data)
         at = 0
-        received = 0
         room = WATER_MARK - ordering.queued()
         needed = MESSAGE_HEADER_SIZE
         while end - at >= MESSAGE_HEADER_SIZE:
@@ -430,7 +431,6 @@ class Sessions:
                     at += needed
                     needed = MESSAGE_HEADER_SIZE
                     room -= 1
-                    received += 1
                     if session.state is not _OPERATIONAL:
                         return
                     continue
@@ -448,10 +448,8 @@ class Sessions:
             submit(data[at:stop], packet_type)
             at = stop
             room -= 1
-            received += 1
             if session.state is not _OPERATIONAL:
                 return
-        session.messages_received += received
         session.known_header = header
         session.known_size = size
         session.known_groups = groups

@@ -63,8 +63,6 @@ class Session:
         "known_last",
         "known_size",
         "known_type",
-        "messages_delivered",
-        "messages_received",
         "name",
         "needed",
         "output",
@@ -103,8 +101,6 @@ class Session:
         """Whether it was written to since the last flush."""
         self.closing = False
         """Whether it is to be closed after the next flush."""
-        self.messages_received = 0
-        self.messages_delivered = 0
         # The last header that passed all checks: clients repeat themselves.
         self.known_header = b""
         self.known_size = 0
