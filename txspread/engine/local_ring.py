@@ -48,17 +48,17 @@ class LocalRing:
         """Name the groups layer; before :meth:`start`."""
         self._delivery = delivery
 
-    def start(self, wall_time: int) -> None:
+    def start(self, time: int) -> None:
         """Install the membership that holds this daemon alone.
 
         Args:
-            wall_time: seconds since the epoch, the time part of the new
-                regular membership's id; the transitional one gets a second less.
+            time: seconds since the epoch, the time part of the new regular
+                membership's id; the transitional one gets a second less.
         """
-        self.membership_id = MembershipId(self._me, wall_time)
+        self.membership_id = MembershipId(self._me, time)
         self.membership_changes += 1
         self._delivering = True
-        self._delivery.on_transitional((self._me,), MembershipId(self._me, wall_time - 1))
+        self._delivery.on_transitional((self._me,), MembershipId(self._me, time - 1))
         self._delivery.on_regular((self._me,), self.membership_id)
         self._delivering = False
         self._started = True

@@ -28,6 +28,7 @@ from txspread.engine.groups import Groups
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import OrderedDelivery, StreamTransport
 from txspread.engine.local_ring import LocalRing
+from txspread.engine.membership.identifiers import IdClock
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.ring.token_machine import TokenRing
 from txspread.engine.ring_stack import RingStack
@@ -57,6 +58,11 @@ class Node:
         authentication: methods, rules and passwords in force; None takes the
             method names of the configuration, with no access file.
         trace: takes the structured trace; None traces nothing, at no cost.
+        last_time_used: the last value that ``time_used`` was told of by an earlier
+            process of this daemon; -1 if none is known.
+        time_used: told of a number that is to be kept for the next process: ids of
+            memberships hold times, which have to grow over a restart as well, or two
+            rings could be taken for one (``docs/protocol/membership.md`` section 6.6).
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Node:
         *,
         authentication: Authentication | None = None,
         trace: TraceSink | None = None,
+        last_time_used: int = -1,
+        time_used: Callable[[int], None] | None = None,
     ) -> None:
         self.configuration = configuration
         self.me = me
@@ -80,12 +88,15 @@ class Node:
         """Monitor datagrams that were not handled."""
         self._host = host
         self._alarms = alarms
+        self._id_clock = IdClock(host.wall_time, last_time_used, time_used)
         self._local: LocalRing | None = None
         self._stack: RingStack | None = None
         self._reform_reason: str | None = None
         order: LocalRing | TokenRing
         if len(configuration.daemons) > 1:
-            self._stack = RingStack(me, configuration, host, alarms, now, self._control)
+            self._stack = RingStack(
+                me, configuration, host, alarms, now, self._control, last_time_used, time_used
+            )
             order = self._stack.ring
         else:
             order = self._local = LocalRing(me.id)
@@ -107,7 +118,8 @@ class Node:
     def start(self, now: float) -> None:
         """Begin: order locally at once, or look for peers."""
         if self._local is not None:
-            self._local.start(self._host.wall_time())
+            self._id_clock.next()
+            self._local.start(self._id_clock.after())
         if self._stack is not None:
             self._stack.start(now)
 
@@ -163,9 +175,7 @@ class Node:
 
     # --- clients
 
-    def session_opened(
-        self, transport: StreamTransport, peer: PeerAddress, now: float
-    ) -> Session:
+    def session_opened(self, transport: StreamTransport, peer: PeerAddress, now: float) -> Session:
         """Take a new client connection; the result names it in later calls."""
         self._set_time(now)
         return self.sessions.opened(transport, peer, now)

@@ -49,6 +49,8 @@ class RingStack:
         alarms: where log lines go.
         now: monotonic time in seconds.
         on_control: takes monitor datagrams (header, whole datagram).
+        last_time_used: see :class:`~txspread.engine.membership.Membership`.
+        time_used: likewise.
     """
 
     def __init__(
@@ -59,11 +61,20 @@ class RingStack:
         alarms: AlarmSink,
         now: float,
         on_control: Callable[[PacketHeader, bytes], None],
+        last_time_used: int = -1,
+        time_used: Callable[[int], None] | None = None,
     ) -> None:
         self.timers = RingTimers(now)
         self.routing = Routing(me, configuration, host, alarms)
         self.membership = Membership(
-            me, configuration, self.routing, self.timers, host.wall_time, alarms
+            me,
+            configuration,
+            self.routing,
+            self.timers,
+            host.wall_time,
+            alarms,
+            last_time_used,
+            time_used,
         )
         self.ring = TokenRing(
             me, configuration, self.routing, self.timers, self.membership, None, None, alarms

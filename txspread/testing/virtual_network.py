@@ -62,6 +62,8 @@ class VirtualDaemon:
         """Seconds this daemon needs for each datagram it reads."""
         self.clock_error = 0
         """Seconds by which this daemon's wall clock is wrong."""
+        self.last_time_used = -1
+        """What the node wants to be told after a restart; a disk that survives crashes."""
         self.left: str | None = None
         """Why the node asked to end, once it did."""
         self._sockets: dict[Channel, deque[bytes]] = {
@@ -96,6 +98,9 @@ class VirtualDaemon:
         self.left = reason
         self.network.clock.after(0.0, self.crash)
 
+    def _time_used(self, value: int) -> None:
+        self.last_time_used = value
+
     # Life and death.
 
     @property
@@ -122,6 +127,8 @@ class VirtualDaemon:
             random.Random(seed).random,
             clock.now,
             trace=None if self.network.trace_for is None else self.network.trace_for(self),
+            last_time_used=self.last_time_used,
+            time_used=self._time_used,
         )
         for hook in self.on_start:
             hook(self)

@@ -52,6 +52,13 @@ def _my_ring(standing: Standing) -> formation.MyRing:
     )
 
 
+def _learn_times(standing: Standing, rings: tuple[RingBlock, ...]) -> None:
+    """Step over the ids that this daemon gave to rings which others come from."""
+    for entry in rings:
+        if entry.memb_id.proc_id == standing.me.id:
+            standing.clock.seen(entry.memb_id.time)
+
+
 def create_form1(standing: Standing, given: Given) -> None:
     """Begin an attempt: describe my ring, send FORM1 to the first stop."""
     gathering = standing.gathering
@@ -81,6 +88,7 @@ def fill_form1(standing: Standing, given: Given) -> None:
     if form1 is None:
         return
     me = standing.me.id
+    _learn_times(standing, form1.rings)
     ring = _my_ring(standing)
     if me in form1.members:
         standing.drop(DropCause.DUPLICATE_MEMBER)
@@ -188,14 +196,12 @@ def read_form2(standing: Standing, given: Given) -> None:
     if entry is None:
         return
     me = standing.me.id
+    _learn_times(standing, form2.rings)
     members = (*form2.members, *form2.pending)
     ring_id = form2.future_memb_id
     if form2.members:
         trans_time = entry.trans_time or standing.clock.next()
     else:
-        for old in form2.rings:
-            if old.memb_id.proc_id == me:
-                standing.clock.seen(old.memb_id.time)
         first_time = standing.clock.next()
         ring_id = MembershipId(me, standing.clock.after())
         trans_time = entry.trans_time or first_time

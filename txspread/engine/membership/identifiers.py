@@ -7,9 +7,10 @@ ids is the only relation that peers test, so a repeated value would make two
 different rings look like one.
 
 Upstream keeps the last value in memory only, so a daemon that is killed and
-started again within one second can issue an id a second time.  Here a ring id
-that a peer still remembers is noticed on its FORM token and stepped over
-(:meth:`IdClock.seen`).
+started again within one second, or whose clock was set back meanwhile, issues ids a
+second time.  Here the host is told of each value, so that it can hand the last one
+to the next process; and an id that peers still remember is noticed on their FORM
+tokens and stepped over (:meth:`IdClock.seen`), for the case that the host has lost it.
 
 Source: ``docs/protocol/membership.md`` section 6.6; upstream ``membership.c``.
 """
@@ -32,28 +33,49 @@ def signed32(value: int) -> int:
 class IdClock:
     """Issues times in seconds since the epoch, each larger than the one before."""
 
-    def __init__(self, wall_time: Callable[[], int], last_used: int = -1) -> None:
-        """Start above ``last_used``, for instance a value kept from the process before."""
+    def __init__(
+        self,
+        wall_time: Callable[[], int],
+        last_used: int = -1,
+        on_use: Callable[[int], None] | None = None,
+    ) -> None:
+        """Start above ``last_used``, for instance a value kept from the process before.
+
+        Args:
+            wall_time: seconds since the epoch.
+            last_used: largest value that must not be issued again.
+            on_use: told of :attr:`last_used` before an id with that value leaves
+                this daemon.
+
+        """
         self._wall_time = wall_time
+        self._on_use = on_use
         self.last_used = last_used
         """The last value issued, or heard of; -1 before the first."""
 
     def next(self) -> int:
         """Issue the present second, or the one after the last if that is not larger."""
-        self.last_used = max(self._wall_time(), self.last_used + 1)
-        if self.last_used & 0xFFFFFFFF == 0:
-            # The value 0 marks a transitional time that nobody has set yet.
-            self.last_used += 1
-        return signed32(self.last_used)
+        return self._issue(max(self._wall_time(), self.last_used + 1))
 
     def after(self) -> int:
         """Issue the value that follows the last one."""
-        self.last_used += 1
-        if self.last_used & 0xFFFFFFFF == 0:
-            self.last_used += 1
-        return signed32(self.last_used)
+        return self._issue(self.last_used + 1)
 
     def seen(self, time: int) -> None:
-        """Never issue a value up to ``time``: an id with it, of this daemon, is in use."""
-        if self.last_used < time <= self._wall_time() + LARGEST_LEAD:
-            self.last_used = time
+        """Never issue a value up to ``time``: an id with it, of this daemon, is in use.
+
+        ``time`` is a signed 32-bit field; the moment it means is the one nearest to now.
+        """
+        now = self._wall_time()
+        moment = now + signed32(time - now)
+        if self.last_used < moment <= now + LARGEST_LEAD:
+            self.last_used = moment
+
+    def _issue(self, value: int) -> int:
+        if value & 0xFFFFFFFF == 0:
+            # The value 0 marks a transitional time that nobody has set yet.
+            value += 1
+        self.last_used = value
+        if self._on_use is not None:
+            self._on_use(value)
+        return signed32(value)

@@ -89,6 +89,7 @@ class Membership(Standing):
         wall_time: Callable[[], int],
         alarms: AlarmSink | None = None,
         last_time_used: int = -1,
+        time_used: Callable[[int], None] | None = None,
     ) -> None:
         """Make a machine that has not been started.
 
@@ -102,9 +103,12 @@ class Membership(Standing):
             alarms: gets log lines.
             last_time_used: largest time part of an id that an earlier process of
                 this daemon has used, if the shell kept it.
+            time_used: told of each larger one, before anybody else sees it.
 
         """
-        super().__init__(me, configuration, network, timers, wall_time, alarms, last_time_used)
+        super().__init__(
+            me, configuration, network, timers, wall_time, alarms, last_time_used, time_used
+        )
 
     def connect(self, ring: RingOrdering) -> None:
         """Name the ordering layer, which cannot be made before this one."""
@@ -145,6 +149,10 @@ class Membership(Standing):
             return
         if first.type is RepresentativeType.POTENTIAL:
             self.drop(DropCause.REP_TYPE)
+            return
+        if any(rep.seg_index != self.roster.segment_of(rep.proc_id) for rep in join.reps):
+            # Wrong by mistake or on purpose; it would spoil the order of representatives.
+            self.drop(DropCause.WRONG_SEGMENT)
             return
         self.log(
             Priority.WARNING,

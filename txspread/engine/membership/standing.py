@@ -83,6 +83,7 @@ class Standing:
         wall_time: Callable[[], int],
         alarms: AlarmSink | None,
         last_time_used: int,
+        time_used: Callable[[int], None] | None,
     ) -> None:
         self.me = me
         self.configuration = configuration
@@ -92,7 +93,7 @@ class Standing:
         self.roster = Roster(configuration)
         self.timeouts: Timeouts = configuration.timeouts
         """In force; a reload changes them."""
-        self.clock = IdClock(wall_time, last_time_used)
+        self.clock = IdClock(wall_time, last_time_used, time_used)
         self.gathering = Gathering(me, self.roster)
 
         self.state = MembershipState.OP
