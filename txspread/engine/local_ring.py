@@ -54,6 +54,7 @@ class LocalRing:
         Args:
             time: seconds since the epoch, the time part of the new regular
                 membership's id; the transitional one gets a second less.
+
         """
         self.membership_id = MembershipId(self._me, time)
         self.membership_changes += 1

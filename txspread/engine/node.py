@@ -31,8 +31,8 @@ from txspread.engine.local_ring import LocalRing
 from txspread.engine.membership.identifiers import IdClock
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.ring.token_machine import TokenRing
-from txspread.engine.ring_stack import RingStack
 from txspread.engine.ring_interfaces import MembershipState
+from txspread.engine.ring_stack import RingStack
 from txspread.engine.sessions import Sessions
 from txspread.engine.sessions_state import Session
 from txspread.engine.trace import TracedDelivery, TraceSink
@@ -63,6 +63,7 @@ class Node:
         time_used: told of a number that is to be kept for the next process: ids of
             memberships hold times, which have to grow over a restart as well, or two
             rings could be taken for one (``docs/protocol/membership.md`` section 6.6).
+
     """
 
     def __init__(

@@ -51,6 +51,7 @@ class RingStack:
         on_control: takes monitor datagrams (header, whole datagram).
         last_time_used: see :class:`~txspread.engine.membership.Membership`.
         time_used: likewise.
+
     """
 
     def __init__(
