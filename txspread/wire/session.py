@@ -225,8 +225,11 @@ def encode_accept(
 ) -> bytes:
     """The accept reply; ``patch`` is False for clients before 3.15.
 
-    Raises :class:`ProtocolError` for a private group longer than 31 bytes.
+    Raises :class:`ProtocolError` for a private group longer than 31 bytes or a
+    version number that is no byte.
     """
+    if not all(0 <= part <= 255 for part in version):
+        raise ProtocolError(f"version {version} does not fit its bytes")
     if len(private_group) > 31:
         raise ProtocolError(f"private group of {len(private_group)} bytes, at most 31")
     shown = version if patch else version[:2]
