@@ -1,6 +1,4 @@
-"""Fixtures of the client tests: daemons (ours always, upstream's when a build is given).
-
-A plugin and no conftest.py, so that the top one stays importable under its name."""
+"""Fixtures of the client tests: daemons (ours always, upstream's when a build is given)."""
 
 from __future__ import annotations
 
