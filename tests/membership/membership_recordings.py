@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from attrs import frozen
-
 from recorded import VECTORS
+
 from txspread.config.model import Configuration
 from txspread.config.parsing import parse
 from txspread.wire.identifiers import ProcId
