@@ -11,6 +11,7 @@ from txspread.testing.trace import (
     Configuration,
     DaemonHistory,
     Delivery,
+    Left,
     Sent,
     Trace,
     Transition,
@@ -127,10 +128,10 @@ class Recorder:
         for history in self.trace.daemons:
             if history.proc_id == daemon.daemon.id and history.incarnation == daemon.incarnation:
                 history.crashed = True
-        for client, history in self._clients.items():
+        for client, told in self._clients.items():
             if client.daemon is daemon and client not in self._gone:
                 client.closed = True
-                history.alive = False
+                told.alive = False
                 self._gone.add(client)
 
     def _received(self, client: VirtualClient, received: Received) -> None:
@@ -150,7 +151,9 @@ class Recorder:
             )
         elif received.is_transition:
             events.append(Transition(received.sender))
-        elif not received.is_membership:
+        elif received.is_membership:
+            events.append(Left(received.sender))
+        else:
             events.append(
                 ClientDelivery(
                     received.body,

@@ -67,6 +67,13 @@ class Transition:
 
 
 @frozen
+class Left:
+    """The daemon's word that the client has left a group (self-leave message)."""
+
+    group: bytes
+
+
+@frozen
 class ClientDelivery:
     """A data message as a client got it."""
 
@@ -94,7 +101,7 @@ class ClientHistory:
     private_group: bytes
     proc_id: ProcId
     sent: list[Sent] = field(factory=list)
-    received: list[View | Transition | ClientDelivery] = field(factory=list)
+    received: list[View | Transition | Left | ClientDelivery] = field(factory=list)
     left: set[bytes] = field(factory=set)
     """Groups it has asked to leave."""
     alive: bool = True
