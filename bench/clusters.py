@@ -25,7 +25,7 @@ class Spec:
     """How one daemon is started, or where it is found."""
 
     command: tuple[str, ...] = ()
-    """With ``{config}`` and ``{name}`` in it; empty for a daemon that runs already."""
+    """With ``{config}``, ``{name}``, ``{directory}`` in it; empty for one that runs already."""
     address: tuple[str, int] | None = None
 
 
@@ -63,7 +63,8 @@ def _parse_spec(text: str) -> Spec:
     word, _, rest = text.partition(":")
     arguments = ("-c", "{config}", "-n", "{name}")
     if word == "txspread" and not rest:
-        return Spec((sys.executable, "-m", "txspread", *arguments))
+        state = ("--state-directory", "{directory}")
+        return Spec((sys.executable, "-m", "txspread", *arguments, *state))
     if word == "upstream" and rest:
         return Spec((str(Path(rest) / "sbin" / "spread"), *arguments))
     if word == "address" and rest:
@@ -140,7 +141,9 @@ class Cluster:
             log = (directory / f"{name}.log").open("wb")
             self._logs.append(log)
             command = [
-                word.replace("{config}", str(config)).replace("{name}", name)
+                word.replace("{config}", str(config))
+                .replace("{directory}", str(directory))
+                .replace("{name}", name)
                 for word in spec.command
             ]
             process = subprocess.Popen(

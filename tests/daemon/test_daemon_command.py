@@ -30,6 +30,8 @@ class Started:
     """A daemon as a process."""
 
     def __init__(self, *arguments, directory=None, program=("-m", "txspread")):
+        if program == ("-m", "txspread"):
+            arguments = (*arguments, "--state-directory", directory)
         environment = dict(os.environ, PYTHONPATH=str(Path(command.__file__).parents[2]))
         self.process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
@@ -262,7 +264,7 @@ def test_without_a_name_the_addresses_of_the_machine_decide(one_daemon):
     assert choose_daemon(one_daemon(), None).name == "alone"
 
 
-def test_twist_runs_it(start, configure, connected):
+def test_twist_runs_it(start, configure, connected, tmp_path):
     daemon = start(
         "spread",
         "--config",
@@ -270,6 +272,8 @@ def test_twist_runs_it(start, configure, connected):
         "--name",
         "alone",
         "--no-unix-socket",
+        "--state-directory",
+        tmp_path,
         program=("-m", "twisted", "--log-format=text"),
     )
     connected()

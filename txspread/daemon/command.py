@@ -17,17 +17,21 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import txspread
 from txspread.config import Configuration, ConfigurationError, Daemon, find_me, load
 from txspread.config.report import check_report
+from txspread.daemon.access_files import AccessError, make_authentication
+from txspread.daemon.activity_log import ActivityLog
 from txspread.daemon.addresses import local_addresses, resolve
 from txspread.daemon.event_log import EventLog, redirect_output
+from txspread.daemon.privileges import PrivilegeError
+from txspread.daemon.service import SpreadService
+from txspread.daemon.sockets import SocketError
+from txspread.daemon.time_file import default_directory
+from txspread.daemon.twisted_log import show_failures
 from txspread.engine.alarms import Category, Priority
-
-if TYPE_CHECKING:
-    from txspread.daemon.service import SpreadService
 
 EXIT_OK: Final = 0
 EXIT_CONFIGURATION: Final = 1
@@ -79,6 +83,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="directory of the Unix socket (default /tmp, where Spread clients look)",
     )
     parser.add_argument("--no-unix-socket", action="store_true", help="serve TCP only")
+    parser.add_argument(
+        "--state-directory",
+        metavar="DIR",
+        default=default_directory(),
+        help="where the last time used in a membership id is kept over restarts "
+        "(default %(default)s)",
+    )
+    parser.add_argument(
+        "--passwords",
+        metavar="FILE",
+        help="offer the PWORD method with this file of users and crypted passwords",
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -190,21 +206,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         redirect_output(descriptor)
     show_configuration(log, configuration, me)
     _raise_limits()
-    socket_directory = None if options.no_unix_socket else options.socket_directory
-    return run(configuration, me, log, socket_directory)
+    try:
+        authentication = make_authentication(configuration, log, options.passwords)
+        activity = ActivityLog(me.name, configuration, log) if options.log == "y" else None
+    except (AccessError, OSError) as error:
+        log.alarm(Category.EXIT, Priority.FATAL, "%s", error)
+        return EXIT_CONFIGURATION
+    service = SpreadService(
+        configuration,
+        me,
+        log,
+        socket_directory=None if options.no_unix_socket else options.socket_directory,
+        drop_privileges=True,
+        authentication=authentication,
+        activity=activity,
+        state_directory=options.state_directory,
+    )
+    return run(service, log)
 
 
-def run(
-    configuration: Configuration, me: Daemon, log: EventLog, socket_directory: str | None
-) -> int:
+def run(service: SpreadService, log: EventLog) -> int:
     """Serve until a signal or the engine ends it; returns the exit code."""
     from twisted.internet import reactor as global_reactor
     from twisted.internet.posixbase import PosixReactorBase
-
-    from txspread.daemon.privileges import PrivilegeError
-    from txspread.daemon.service import SpreadService
-    from txspread.daemon.sockets import SocketError
-    from txspread.daemon.twisted_log import show_failures
 
     assert isinstance(global_reactor, PosixReactorBase)
     reactor = global_reactor
@@ -218,15 +242,7 @@ def run(
         exit_code = EXIT_ABORT
         reactor.stop()
 
-    service = SpreadService(
-        configuration,
-        me,
-        log,
-        reactor=reactor,
-        socket_directory=socket_directory,
-        drop_privileges=True,
-        left=leave,
-    )
+    service.left = leave
     try:
         service.privilegedStartService()
     except SocketError as error:

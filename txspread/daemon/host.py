@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from txspread.config.model import Configuration, Daemon
+from txspread.daemon.activity_log import ActivityLog
 from txspread.daemon.batch_send import BatchSender
 from txspread.daemon.datagrams import DatagramReader, DatagramSocket
 from txspread.daemon.hub import EpollHub, Reactor, ReactorHub, Source, make_hub
@@ -34,11 +35,13 @@ from txspread.daemon.sockets import (
 )
 from txspread.daemon.stream import READ_SIZE, ClientTransport, StreamListener
 from txspread.engine.alarms import AlarmSink, Category, Priority
+from txspread.engine.authentication import Authentication
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import StreamTransport
 from txspread.engine.node import Node
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.sessions_state import Session
+from txspread.engine.trace import TraceSink
 
 DEFAULT_SOCKET_DIRECTORY = "/tmp"
 
@@ -86,10 +89,30 @@ EngineFactory = Callable[[Configuration, Daemon, Host, AlarmSink, float], Engine
 
 
 def make_node(
-    configuration: Configuration, me: Daemon, host: Host, alarms: AlarmSink, now: float
-) -> Engine:
-    """The engine of a real daemon."""
-    return Node(configuration, me, host, alarms, random.SystemRandom().random, now)
+    configuration: Configuration,
+    me: Daemon,
+    host: Host,
+    alarms: AlarmSink,
+    now: float,
+    *,
+    authentication: Authentication | None = None,
+    trace: TraceSink | None = None,
+    last_time_used: int = -1,
+    time_used: Callable[[int], None] | None = None,
+) -> Node:
+    """The engine of a real daemon; the keywords are those of ``Node``."""
+    return Node(
+        configuration,
+        me,
+        host,
+        alarms,
+        random.SystemRandom().random,
+        now,
+        authentication=authentication,
+        trace=trace,
+        last_time_used=last_time_used,
+        time_used=time_used,
+    )
 
 
 class DaemonHost:
@@ -103,6 +126,7 @@ class DaemonHost:
         socket_directory: where the Unix socket named after the port is made;
             None for a daemon without one.
         engine_factory: makes the engine.
+        activity: told of connections that come and go.
         left: called once, in a later turn, when the engine wants the daemon to end.
 
     """
@@ -116,6 +140,7 @@ class DaemonHost:
         *,
         socket_directory: str | None = DEFAULT_SOCKET_DIRECTORY,
         engine_factory: EngineFactory = make_node,
+        activity: ActivityLog | None = None,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -124,6 +149,7 @@ class DaemonHost:
         self.reactor = reactor
         self.socket_directory = socket_directory
         self._engine_factory = engine_factory
+        self._activity = activity
         self._left = left
         self._accepting = True
         self._datagram_sockets: list[DatagramSocket] = []
@@ -256,7 +282,7 @@ class DaemonHost:
             int.from_bytes(socket.inet_aton(address[0]), "big") if isinstance(address, tuple) else 0
         )
         transport = ClientTransport(
-            self._hub, self.engine, connection, self._buffer, self._transports.discard
+            self._hub, self.engine, connection, self._buffer, self._transport_closed
         )
         self._transports.add(transport)
         try:
@@ -264,6 +290,14 @@ class DaemonHost:
         except Exception:
             self.fault(None)
             transport.close()
+            return
+        if self._activity is not None:
+            self._activity.opened(transport.session)
+
+    def _transport_closed(self, transport: ClientTransport) -> None:
+        self._transports.discard(transport)
+        if self._activity is not None:
+            self._activity.closed(transport.session)
 
     def _out_of_descriptors(self, error: OSError) -> None:
         self.alarms.alarm(
@@ -331,6 +365,8 @@ class DaemonHost:
         assert self.sender is not None
         self.engine.end_of_turn(now)
         self.sender.flush()
+        if self._activity is not None:
+            self._activity.check()
 
     def fault(self, source: Source | None) -> None:
         """See :meth:`~txspread.daemon.hub.Turn.fault`."""

@@ -10,9 +10,11 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from txspread.config import ConfigurationError
+from txspread.daemon.access_files import AccessError, make_authentication
 from txspread.daemon.command import read_configuration, show_configuration
 from txspread.daemon.event_log import EventLog
 from txspread.daemon.service import SpreadService
+from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import write_to_twisted
 
 
@@ -23,6 +25,7 @@ class Options(usage.Options):
         ["config", "c", None, "configuration file"],
         ["name", "n", None, "be the daemon of this name in the configuration"],
         ["socket-directory", None, "/tmp", "directory of the Unix socket"],
+        ["state-directory", None, default_directory(), "directory of what is kept over restarts"],
     ]
     optFlags: ClassVar[list[list[object]]] = [
         ["no-unix-socket", None, "serve TCP only"],
@@ -42,9 +45,10 @@ class SpreadServiceMaker:
         log = EventLog(write_to_twisted)
         try:
             configuration, me = read_configuration(options["config"], options["name"])
-        except ConfigurationError as error:
+            log.configure(configuration)
+            authentication = make_authentication(configuration, log)
+        except (ConfigurationError, AccessError) as error:
             raise usage.UsageError(str(error)) from error
-        log.configure(configuration)
         show_configuration(log, configuration, me)
         return SpreadService(
             configuration,
@@ -52,4 +56,6 @@ class SpreadServiceMaker:
             log,
             socket_directory=None if options["no-unix-socket"] else options["socket-directory"],
             drop_privileges=True,
+            authentication=authentication,
+            state_directory=options["state-directory"],
         )

@@ -12,15 +12,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from txspread.config.model import Configuration, Daemon
 from txspread.daemon import privileges
+from txspread.daemon.activity_log import ALIVE_SECONDS, ActivityLog
 from txspread.daemon.host import DEFAULT_SOCKET_DIRECTORY, DaemonHost, EngineFactory, make_node
 from txspread.daemon.hub import Reactor
+from txspread.daemon.time_file import TimeFile
 from txspread.engine.alarms import AlarmSink, Category, Priority, SilentAlarms
+from txspread.engine.authentication import Authentication
+from txspread.engine.node import Node
+from txspread.engine.trace import TraceSink
 
 
 class SpreadService(Service):
@@ -33,7 +41,14 @@ class SpreadService(Service):
         reactor: by default the global one.
         socket_directory: directory of the Unix socket; None: no Unix socket.
         drop_privileges: when root, become DaemonUser once the sockets are open.
-        engine_factory: makes the engine.
+        engine_factory: makes the engine instead of
+            :func:`~txspread.daemon.host.make_node`.
+        authentication: methods in force; None takes the method names of the
+            configuration, with no access file.
+        activity: the activity log, closed at the end.
+        trace: takes the engine's structured trace.
+        state_directory: where the last time of a membership id is kept for the
+            next process (:mod:`txspread.daemon.time_file`); None: it is not.
         left: called with a reason when the engine wants the daemon to end, which
             by default just stops the service.
 
@@ -53,7 +68,11 @@ class SpreadService(Service):
         reactor: Reactor | None = None,
         socket_directory: str | None = DEFAULT_SOCKET_DIRECTORY,
         drop_privileges: bool = False,
-        engine_factory: EngineFactory = make_node,
+        engine_factory: EngineFactory | None = None,
+        authentication: Authentication | None = None,
+        activity: ActivityLog | None = None,
+        trace: TraceSink | None = None,
+        state_directory: str | None = None,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -64,8 +83,19 @@ class SpreadService(Service):
         self._reactor = reactor
         self._socket_directory = socket_directory
         self._drop_privileges = drop_privileges
-        self._engine_factory = engine_factory
-        self._left = left
+        self._times = TimeFile(state_directory, self.me, self.alarms)
+        # The activity log hears of memberships through the trace.
+        self._engine_factory: EngineFactory = engine_factory or partial(
+            make_node,
+            authentication=authentication,
+            trace=trace or activity,
+            last_time_used=self._times.last,
+            time_used=self._times.keep,
+        )
+        self._activity = activity
+        self._alive: LoopingCall | None = None
+        self.left = left
+        """Called with a reason when the engine wants the daemon to end."""
 
     def privilegedStartService(self) -> None:
         """Open the sockets and give privileges up.
@@ -91,6 +121,7 @@ class SpreadService(Service):
             reactor,
             socket_directory=self._socket_directory,
             engine_factory=self._engine_factory,
+            activity=self._activity,
             left=self._on_left,
         )
         host.open()
@@ -111,7 +142,13 @@ class SpreadService(Service):
         self.privilegedStartService()
         assert self.host is not None
         super().startService()  # type: ignore[no-untyped-call]
+        if self._activity is not None:
+            self._activity.sequence = self._highest_sequence
         self.host.start()
+        if self._activity is not None:
+            self._alive = LoopingCall(self._activity.alive)
+            self._alive.clock = cast(IReactorTime, self.host.reactor)
+            self._alive.start(ALIVE_SECONDS)
 
     def stopService(self) -> None:
         """End all sessions and close every socket, at once."""
@@ -119,6 +156,17 @@ class SpreadService(Service):
         host, self.host = self.host, None
         if host is not None:
             host.stop()
+        if self._alive is not None and self._alive.running:
+            self._alive.stop()
+        if self._activity is not None:
+            self._activity.close()
+        self._times.close()
+
+    def _highest_sequence(self) -> int:
+        engine = None if self.host is None else self.host.engine
+        if isinstance(engine, Node) and engine.ring is not None:
+            return engine.ring.ring.highest_seq
+        return 0
 
     @property
     def client_count(self) -> int:
@@ -126,8 +174,8 @@ class SpreadService(Service):
         return 0 if self.host is None else self.host.client_count
 
     def _on_left(self, reason: str) -> None:
-        if self._left is not None:
-            self._left(reason)
+        if self.left is not None:
+            self.left(reason)
         elif self.running:
             self.stopService()
 
