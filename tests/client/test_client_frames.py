@@ -1,3 +1,4 @@
+import contextlib
 import struct
 
 import pytest
@@ -81,7 +82,7 @@ def short_frames(draw):
     st.lists(st.one_of(data_frames(), membership_frames(), short_frames()), max_size=8),
     st.integers(1, 300),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_frames_of_either_order_are_read_however_the_stream_is_cut(frames, step):
     stream = b"".join(frame for frame, _ in frames)
     parser = FrameParser("#me#here")
@@ -93,31 +94,32 @@ def test_frames_of_either_order_are_read_however_the_stream_is_cut(frames, step)
 
 
 @given(st.lists(data_frames(), max_size=4), st.binary(max_size=300), st.integers(1, 100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_messages_or_the_one_error(frames, garbage, step):
     stream = b"".join(frame for frame, _ in frames) + garbage
     parser = FrameParser("#me#here")
-    try:
-        for at in range(0, len(stream), step):
+    for at in range(0, len(stream), step):
+        if parser.problem is not None:
+            with pytest.raises(IllegalMessage):
+                parser.feed(stream[at : at + step])
+            continue
+        with contextlib.suppress(IllegalMessage):
             for message in parser.feed(stream[at : at + step]):
                 assert message_size(message) >= 48
-    except IllegalMessage as problem:
-        with pytest.raises(IllegalMessage) as again:
-            parser.feed(b"more")
-        assert again.value is problem
 
 
 @given(st.one_of(data_frames(), membership_frames()), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_damaged_frame_is_a_message_or_the_one_error(frame, data):
     damaged = bytearray(frame[0])
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     parser = FrameParser("#me#here")
-    try:
-        parser.feed(bytes(damaged))
-    except IllegalMessage:
-        assert parser.problem is not None
+    messages = []
+    with contextlib.suppress(IllegalMessage):
+        messages = parser.feed(bytes(damaged))
+    assert len(messages) <= 1
+    assert not (parser.problem and messages)
 
 
 def test_missing_never_reaches_into_the_next_message():

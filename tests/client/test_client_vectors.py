@@ -5,8 +5,8 @@ import struct
 from collections import defaultdict
 
 import pytest
-
 from recorded import VECTORS
+
 from txspread.client.authentication import IPMethod, NullMethod, PasswordMethod
 from txspread.client.errors import SpreadError
 from txspread.client.messages import (

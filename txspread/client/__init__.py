@@ -7,14 +7,14 @@ For asyncio see :mod:`txspread.aio`, for blocking programs :mod:`txspread.blocki
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from txspread.client.authentication import (
     AuthenticationMethod,
     IPMethod,
     NullMethod,
     PasswordMethod,
 )
-from txspread.client.connecting import connect, endpoint_for
-from txspread.client.connection import Connection
 from txspread.client.errors import (
     AuthenticationFailed,
     ConnectionClosed,
@@ -41,6 +41,10 @@ from txspread.client.messages import (
 from txspread.client.names import parse_spread_name
 from txspread.wire.constants import ServiceType, SpreadCode
 from txspread.wire.identifiers import GroupId
+
+if TYPE_CHECKING:
+    from txspread.client.connecting import connect, endpoint_for
+    from txspread.client.connection import Connection
 
 UNRELIABLE_MESS = ServiceType.UNRELIABLE_MESS
 RELIABLE_MESS = ServiceType.RELIABLE_MESS
@@ -89,3 +93,21 @@ __all__ = [
     "endpoint_for",
     "parse_spread_name",
 ]
+
+_TWISTED = {
+    "Connection": "connection",
+    "connect": "connecting",
+    "endpoint_for": "connecting",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs Twisted when it is asked for.
+
+    The blocking and the asyncio API stand on this package too, and do without.
+    """
+    if name not in _TWISTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_TWISTED[name]}"), name)

@@ -141,7 +141,7 @@ class Connection(Protocol):
         :raises SpreadError: as :meth:`RequestEncoder.multicast`, or :attr:`reason`.
         """
         if self.reason is not None:
-            raise self.reason
+            raise self.reason.again()
         self._outbox.put(self._session.multicast(service_type, groups, body, mess_type))
         if isinstance(body, list | tuple):
             return sum(len(part) for part in body)
@@ -191,7 +191,7 @@ class Connection(Protocol):
 
     def _request(self, encode: Callable[[Name], bytes], group: Name) -> None:
         if self.reason is not None:
-            raise self.reason
+            raise self.reason.again()
         self._outbox.put(encode(group))
 
     # Receiving

@@ -64,6 +64,10 @@ class SpreadError(Exception):
         """Upstream's text for the code."""
         return error_text(self.code)
 
+    def again(self) -> SpreadError:
+        """Return a copy to raise: one object raised again and again gathers tracebacks."""
+        return type(self)(self.code, self.detail)
+
     def __str__(self) -> str:
         if self.code in TEXTS:
             told = f"{self.code.name} ({self.code.value}): {self.text}"
