@@ -15,6 +15,7 @@ from txspread.wire.dialect import SPREAD_4_3
 from txspread.wire.errors import ProtocolError
 from txspread.wire.groups import DaemonEntry, GroupEntry, GroupsMessage
 from txspread.wire.identifiers import GroupId, MembershipId
+from txspread.wire.layouts import message as message_layouts
 from txspread.wire.membership import (
     Form1,
     Form2,
@@ -27,10 +28,11 @@ from txspread.wire.membership import (
     encode_alive,
     encode_refer,
 )
-from txspread.wire.membership_message import MembershipBody
+from txspread.wire.membership_message import MembershipBody, encode_group_id
 from txspread.wire.message import (
     MessageHeader,
     encode_message,
+    encode_reject,
     message_groups,
     name_field,
     normalize,
@@ -55,6 +57,7 @@ from txspread.wire.packet import (
 )
 from txspread.wire.session import (
     AcceptReply,
+    ConnectRequest,
     HandshakeError,
     decode_auth_choice,
     decode_auth_list,
@@ -212,6 +215,7 @@ class TestMessages:
         refused(encode_message, 4, b"s", [b"n" * 33])
         refused(encode_message, -1, b"s", [])
         refused(encode_message, 1 << 32, b"s", [])
+        refused(encode_reject, self.message(), 1 << 32, [b"g"])
 
 
 class TestTokens:
@@ -542,6 +546,10 @@ class TestGroupMessages:
         refused(self.state(set_size=-1).encode)
         refused(self.state(synced_set=(-1,)).encode)
         refused(self.state(memb_id=MembershipId(-1, 0)).encode)
+        refused(encode_group_id, GroupId(-1, 0, 0))
+        refused(MembershipBody(GroupId(*RING, 1), -1, ()).encode)
+        refused(message_layouts.HEADER.build, {"type": 1})
+        refused(message_layouts.COUNT.build, {"count": -1})
 
     def test_membership_bodies_whose_counts_do_not_fill_them(self):
         body = MembershipBody(GroupId(*RING, 1), 0, ((b"#a#d1",), (b"#b#d1", b"#c#d1")))
@@ -584,4 +592,15 @@ class TestHandshake:
         refused(encode_accept, b"#" * 32)
         refused(encode_accept, b"#a#d1", (4, 4, 256))
         refused(encode_password, b"u" * 33, b"")
+        request = ConnectRequest(4, 4, 0, True, 0, b"alice")
+        for changes in (
+            {"patch": None},
+            {"major": 3, "minor": 14},
+            {"name": b"n" * 11},
+            {"priority": 16},
+            {"priority": -1},
+            {"patch": 128},
+            {"minor": -129},
+        ):
+            refused(attrs.evolve(request, **changes).encode)
         refused(decode_auth_choice, bytes(89))
