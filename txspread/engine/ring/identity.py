@@ -46,6 +46,9 @@ class Identity:
         self.conf_hash = configuration.hash
         self.segments = len(configuration.segments)
         self.position = configuration.position
+        mine = configuration.by_id.get(self.me)
+        if mine is not None:
+            self.segment = mine.segment
         self.token_timeout = configuration.timeouts.token
         self.hurry_timeout = configuration.timeouts.hurry
 

@@ -272,7 +272,10 @@ class TokenRing:
         if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
             store.highest_seq = number
         if number == store.my_aru + 1:
-            store.extend()
+            if number + 1 in packets:
+                store.extend()
+            else:
+                store.my_aru = number
             if not self._due:
                 self._due = True
                 self._timers.start(Timer.DELIVERY, 0.0)
