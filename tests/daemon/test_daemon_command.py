@@ -146,17 +146,19 @@ def test_the_lines_that_scripts_look_for(start, configure, connected, port):
     assert re.search(r"^Hash value for this configuration is: \d+$", output, re.MULTILINE)
 
 
-def test_a_mistyped_file_is_an_error_although_another_is_there(start, tmp_path, configure):
+def test_a_mistyped_file_is_an_error_although_another_is_there(
+    tmp_path, configure, monkeypatch, capsys
+):
     configure().rename(tmp_path / "spread.conf")
-    code, output = start("-c", tmp_path / "spraed.conf").wait()
-    assert code == EXIT_CONFIGURATION
-    assert "spraed.conf: cannot be read" in output
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["-c", "spraed.conf"]) == EXIT_CONFIGURATION
+    assert "spraed.conf: cannot be read" in capsys.readouterr().err
 
 
-def test_a_bad_file_is_refused_with_its_place(start, configure):
-    code, output = start("-c", configure("Window = 0"), "-n", "alone").wait()
-    assert code == EXIT_CONFIGURATION
-    assert "given.conf:1" in output
+def test_a_bad_file_is_refused_with_its_place(configure, capsys):
+    path = configure("Window = 0")
+    assert command.main(["-c", str(path), "-n", "alone"]) == EXIT_CONFIGURATION
+    assert "given.conf:1" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_refused(start, configure):
@@ -166,10 +168,11 @@ def test_an_unknown_name_is_refused(start, configure):
 
 
 @pytest.mark.parametrize("arguments", [["-l", "maybe"], ["--frobnicate"], ["-c"]])
-def test_wrong_usage_has_an_exit_code_of_its_own(start, arguments):
-    code, output = start(*arguments).wait()
-    assert code == EXIT_USAGE
-    assert "usage: txspread" in output
+def test_wrong_usage_has_an_exit_code_of_its_own(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == EXIT_USAGE
+    assert "usage: txspread" in capsys.readouterr().err
 
 
 def test_a_taken_port_has_an_exit_code_of_its_own(start, configure, port):
@@ -191,10 +194,11 @@ def test_a_live_unix_socket_has_it_too(start, configure, connected, socket_direc
     assert (socket_directory / str(port)).is_socket()
 
 
-def test_the_version_is_told(start):
-    code, output = start("--version").wait()
-    assert code == 0
-    assert re.match(r"txspread \S+ \(speaks Spread 4\.4\.0\)", output)
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+    assert ended.value.code == 0
+    assert re.match(r"txspread \S+ \(speaks Spread 4\.4\.0\)", capsys.readouterr().out)
 
 
 class TestCheck:
