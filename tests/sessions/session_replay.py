@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from recorded import VECTORS
 from session_fakes import LOCALHOST, FakeHost, FakeOrdering, FakeTransport, RecordingAlarms
 
-from recorded import VECTORS
 from txspread.config import parse
 from txspread.engine.authentication import Authentication, parse_access_ip, parse_access_pword
 from txspread.engine.groups import Groups

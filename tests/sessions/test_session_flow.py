@@ -8,6 +8,7 @@ from session_fakes import Client, FakeTransport, World, choice, configuration, c
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import ClientGate, LocalSession, LocalSessions
 from txspread.engine.sessions import Sessions
+from txspread.engine.sessions_pace import MESSAGES, UNIT, WINDOW
 from txspread.engine.sessions_state import Session
 from txspread.wire.constants import WATER_MARK
 from txspread.wire.message import MessageHeader
@@ -53,6 +54,10 @@ def test_partly_written_output_continues_at_the_exact_byte() -> None:
         reader.transport.capacity = 7
         world.sessions.writable(reader.session, world.now)
     assert reader.frames() == messages
+
+
+def stream(client: Client, count: int) -> bytes:
+    return b"".join(client.message(FIFO, [b"g"], b"%d" % number) for number in range(count))
 
 
 def slow_reader(world: World, messages: int) -> tuple[Client, Client]:
@@ -137,6 +142,7 @@ def test_bytes_that_wait_for_one_session_are_bounded_too() -> None:
     sent = 0
     while reader.alive:
         writer.multicast(FIFO, [b"g"], bytes(50_000))
+        world.timer(WINDOW)
         sent += 1
         assert reader.session.output.size <= 1_000_000
         assert sent < 30
@@ -154,6 +160,7 @@ def test_others_get_everything_while_one_does_not_read() -> None:
     other.frames()
     for number in range(200):
         writer.multicast(FIFO, [b"g"], b"%d" % number)
+        world.timer(WINDOW)
     bodies = [frame[80:] for frame in other.frames() if frame[:1] == b"\x84"]
     assert bodies == [b"%d" % number for number in range(200)]
     assert not reader.alive
@@ -178,11 +185,92 @@ def test_connection_that_breaks_inside_a_flush_ends_its_session_once() -> None:
     assert world.sessions.count == 1
 
 
+# --- clients that are behind
+
+
+def test_reading_rests_when_a_reader_is_behind_and_many_messages_come_at_once() -> None:
+    world = World(max_session_messages=1000)
+    reader, writer = slow_reader(world, 500)
+    other = world.connect(b"other")
+    writer.send(stream(writer, 400))
+    assert reader.session.output.frames == 500 + MESSAGES
+    assert writer.transport.paused
+    other.send(other.message(FIFO, [b"#other#d1"]))
+    assert other.frames() == []
+    due = world.sessions.next_timer()
+    assert due is not None
+    assert world.now < due < world.now + 2 * WINDOW
+    world.timer(WINDOW)
+    assert len(other.frames()) == 1
+
+
+def test_reader_that_reads_on_is_never_cut_off() -> None:
+    world = World(max_session_messages=1000)
+    reader, writer = slow_reader(world, 0)
+    data = stream(writer, 20000)
+    sent = taken = 0
+    while sent < len(data) or writer.session.chunks:
+        if not writer.transport.paused:
+            world.sessions.received(writer.session, data[sent : sent + 250_000], world.now)
+            sent += 250_000
+        # A kernel that takes 25 messages in a millisecond.
+        reader.transport.capacity = 25 * 85
+        world.timer(WINDOW)
+        taken += len(reader.transport.take())
+    assert reader.alive
+    assert reader.session.output.frames <= 600
+    reader.transport.capacity = None
+    world.sessions.writable(reader.session, world.now)
+    taken += len(reader.transport.take())
+    assert taken >= len(data)
+
+
+def test_reader_that_has_stopped_holds_others_up_for_a_bounded_time_only() -> None:
+    world = World(max_session_messages=1000)
+    reader, writer = slow_reader(world, 500)
+    writer.send(stream(writer, 1000))
+    windows = 0
+    while writer.session.chunks:
+        world.timer(WINDOW)
+        windows += 1
+        assert windows <= 500 // MESSAGES + 2
+    assert not reader.alive
+    assert not writer.transport.paused
+
+
+def test_large_messages_use_up_a_window_sooner() -> None:
+    world = World()
+    reader, writer = slow_reader(world, 500)
+    writer.send(b"".join(writer.message(FIFO, [b"g"], bytes(3 * UNIT)) for _ in range(20)))
+    assert reader.session.output.frames == 500 + MESSAGES // 4
+
+
+def test_a_trickle_for_a_reader_that_is_behind_never_rests() -> None:
+    world = World(max_session_messages=100)
+    reader, writer = slow_reader(world, 50)
+    for _ in range(50):
+        writer.multicast(FIFO, [b"g"])
+        world.now += WINDOW
+        assert world.sessions.serving
+    assert reader.alive
+    writer.multicast(FIFO, [b"g"])
+    assert not reader.alive
+    assert world.sessions.serving
+
+
+def test_healthy_reader_in_a_large_batch_is_written_to_and_nothing_rests() -> None:
+    world = World()
+    reader = world.connect(b"reader")
+    reader.join(b"g")
+    writer = world.connect(b"writer")
+    reader.frames()
+    world.sessions.received(writer.session, stream(writer, 2400), world.now)
+    assert world.sessions.serving
+    world.turn()
+    assert len(reader.frames()) == 2400
+
+
 # --- the water mark
-
-
-def stream(client: Client, count: int) -> bytes:
-    return b"".join(client.message(FIFO, [b"g"], b"%d" % number) for number in range(count))
 
 
 def test_reading_stops_at_the_water_mark_and_goes_on_below_it() -> None:

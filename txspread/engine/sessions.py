@@ -47,6 +47,7 @@ from txspread.engine.session_validation import (
     unbounded_target,
 )
 from txspread.engine.sessions_admission import Admission
+from txspread.engine.sessions_pace import Pace
 from txspread.engine.sessions_state import Session, SessionState
 from txspread.wire.constants import (
     JOIN_MESS,
@@ -136,6 +137,9 @@ class Sessions:
         self._daemon_version = daemon_version
         self._max_messages = configuration.max_session_messages
         self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
+        self._behind_messages = self._max_messages // 2
+        self._behind_bytes = self._max_bytes // 2
+        self._pace = Pace()
         self._now = 0.0
         self._admission = Admission(random)
         self._authorized: dict[bytes, Session] = {}
@@ -166,6 +170,7 @@ class Sessions:
     def reconfigure(self, configuration: Configuration) -> None:
         """Take over MaxSessionMessages and the authentication methods of a reloaded file."""
         self._max_messages = configuration.max_session_messages
+        self._behind_messages = self._max_messages // 2
         old = self.authentication
         self.authentication = Authentication.build(
             configuration.allowed_auth_methods,
@@ -237,8 +242,10 @@ class Sessions:
             self._end(session)
 
     def timer(self, now: float) -> None:
-        """Close connections that have not completed a step in time."""
+        """End a rest, close connections that have not completed a step in time."""
         self._now = now
+        if self._pace.over(now):
+            self._update_stopped()
         for session in self._admission.expired(now):
             if self._stopped or session.held:
                 # Its bytes may be here, not read through no fault of its own.
@@ -248,7 +255,11 @@ class Sessions:
 
     def next_timer(self) -> float | None:
         """When :meth:`timer` has something to do, on the clock of the inputs."""
-        return self._admission.next_timer()
+        admission = self._admission.next_timer()
+        rest = self._pace.next_timer()
+        if admission is None or (rest is not None and rest < admission):
+            return rest
+        return admission
 
     def flush(self) -> None:
         """End a turn: serve clients that had to wait, then write to all that have output.
@@ -257,6 +268,8 @@ class Sessions:
         """
         if self._full and self.ordering.queued() < WATER_MARK:
             self._full = False
+            self._update_stopped()
+        if self._pace.over(self._now):
             self._update_stopped()
         if self._held and not self._stopped:
             self._serve_held()
@@ -287,7 +300,7 @@ class Sessions:
         output = session.output
         queue = output.queue
         size = output.size + len(frame)
-        if len(queue) >= self._max_messages or size > self._max_bytes:
+        if len(queue) >= self._behind_messages or size > self._behind_bytes:
             if not self._make_room(session, len(frame)):
                 return
             size = output.size + len(frame)
@@ -344,7 +357,7 @@ class Sessions:
     # --- stopping and serving
 
     def _update_stopped(self) -> None:
-        self._stopped = self._blocked or self._gated or self._full
+        self._stopped = self._blocked or self._gated or self._full or self._pace.resting
 
     def _update_accepting(self) -> None:
         # New connections cost little and their bytes are held like all others, so
@@ -588,17 +601,27 @@ class Sessions:
         session.transport.close()
 
     def _make_room(self, session: Session, size: int) -> bool:
-        """Write to a client whose queue is full; end its session if that did not help."""
+        """Deal with a client that is behind; tell whether it may have one more frame.
+
+        A full queue is written to at once, and the session ends if that does not
+        help.  A queue that is half full slows the senders down.
+        """
         output = session.output
+        full = len(output) >= self._max_messages or output.size + size > self._max_bytes
+        if not full and not self._pace.spend(size, self._now):
+            return True
         if len(output):
             session.transport.flush()
             if session.state is not _OPERATIONAL:
                 return False
-        if len(output) < self._max_messages and output.size + size <= self._max_bytes:
-            return True
-        self._alarm("Sess_write: killing mbox %d for not reading", session.mailbox)
-        self._kill(session)
-        return False
+        if len(output) >= self._max_messages or output.size + size > self._max_bytes:
+            self._alarm("Sess_write: killing mbox %d for not reading", session.mailbox)
+            self._kill(session)
+            return False
+        if len(output) >= self._behind_messages or output.size + size > self._behind_bytes:
+            self._pace.rest()
+            self._update_stopped()
+        return True
 
     # --- output outside of the message layer
 

@@ -1,0 +1,60 @@
+"""How fast clients may send while one that reads has fallen behind.
+
+A client whose queue is full loses its session, and it should: it has stopped
+reading.  But a daemon that takes hundreds of messages from one read fills the
+queue of a healthy client within the few milliseconds in which that client's
+machine runs something else.  Upstream cannot: it takes one message a turn, and
+while it does the receiver reads.
+
+So, once a queue is half full, messages for such clients are counted, and at most
+:data:`MESSAGES` of them (fewer large ones) are taken in one :data:`WINDOW`.  When
+they are used up, reading from clients rests until the window is over.  That is
+still faster than upstream ever is.  A client that reads catches up; one that does
+not is cut off a few windows later.  Nobody waits longer than one window for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WINDOW: Final = 0.001
+"""Seconds."""
+MESSAGES: Final = 20
+"""Small messages for clients that are behind, in one window."""
+UNIT: Final = 8192
+"""Bytes of a message that count like a message of their own."""
+
+
+class Pace:
+    """Counts messages for clients that are behind."""
+
+    __slots__ = ("_credit", "_window_end", "resting")
+
+    def __init__(self) -> None:
+        self._credit = MESSAGES
+        self._window_end = 0.0
+        self.resting = False
+        """Whether reading rests."""
+
+    def spend(self, size: int, now: float) -> bool:
+        """Count a message of ``size`` bytes; tell whether the window's share is used up."""
+        if now >= self._window_end:
+            self._window_end = now + WINDOW
+            self._credit = MESSAGES
+        self._credit -= 1 + size // UNIT
+        return self._credit <= 0
+
+    def rest(self) -> None:
+        """Begin to rest, to the end of the window."""
+        self.resting = True
+
+    def over(self, now: float) -> bool:
+        """End the rest if its time is over; tell whether it just ended."""
+        if self.resting and now >= self._window_end:
+            self.resting = False
+            return True
+        return False
+
+    def next_timer(self) -> float | None:
+        """When the rest is over; None when there is none."""
+        return self._window_end if self.resting else None
