@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from membership_alone import Bench
+from membership_table_text import tables_text
 from membership_world import LAN, configuration_of
 
 from txspread.engine.membership.conditions import CONDITIONS
@@ -834,3 +837,11 @@ def test_only_a_leader_probes_after_the_installation():
     made = bench(EVS, B, (A, B))
     made.membership.install_future()
     assert not made.timers.set
+
+
+# The documentation.
+
+
+def test_the_documented_tables_are_the_tables():
+    document = Path(__file__).parents[2] / "docs" / "protocol" / "membership.md"
+    assert tables_text() in document.read_text()
