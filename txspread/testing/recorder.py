@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from txspread.testing.trace import (
@@ -37,10 +37,13 @@ class _DaemonSink:
     """The trace sink of one incarnation."""
 
     def __init__(self, history: DaemonHistory) -> None:
+        self._history = history
         self._events = history.events
 
     def event(self, kind: str, **fields: object) -> None:
-        """Keep what the checker looks at."""
+        """Keep what the checker looks at, up to the moment of a crash."""
+        if self._history.crashed:
+            return
         if kind == "message":
             message = cast(bytes, fields["message"])
             header = MessageHeader.decode(message)
@@ -60,10 +63,16 @@ class _DaemonSink:
 class Recorder:
     """Follows the daemons of a network and the clients made through it."""
 
-    def __init__(self, network: VirtualNetwork) -> None:
+    def __init__(
+        self,
+        network: VirtualNetwork,
+        on_delivery: Callable[[VirtualClient], None] | None = None,
+    ) -> None:
         self.trace = Trace()
         self.problems: list[str] = []
         """Clients that were cut off although they did nothing wrong."""
+        self._on_delivery = on_delivery
+        self._lazy: set[VirtualClient] = set()
         self._clients: dict[VirtualClient, ClientHistory] = {}
         self._gone: set[VirtualClient] = set()
         network.trace_for = self._sink
@@ -82,7 +91,7 @@ class Recorder:
 
     def connect(self, daemon: VirtualDaemon, name: bytes) -> VirtualClient:
         """Start a client."""
-        client = VirtualClient(daemon, name, self._received)
+        client = VirtualClient(daemon, name, self._received, self._ended)
         history = ClientHistory(b"#" + name + b"#" + daemon.daemon.name_bytes, daemon.daemon.id)
         self.trace.clients.append(history)
         self._clients[client] = history
@@ -112,6 +121,11 @@ class Recorder:
         else:
             client.drop()
 
+    def stop_reading(self, client: VirtualClient) -> None:
+        """Let a client take nothing; its daemon may end it for that."""
+        self._lazy.add(client)
+        client.stop_reading()
+
     def sees(self, client: VirtualClient, members: int) -> bool:
         """Whether a client's last view has that many members."""
         views = [event for event in self._clients[client].received if isinstance(event, View)]
@@ -133,6 +147,13 @@ class Recorder:
                 client.closed = True
                 told.alive = False
                 self._gone.add(client)
+
+    def _ended(self, client: VirtualClient) -> None:
+        """The daemon has ended a client."""
+        self._clients[client].alive = False
+        if client not in self._lazy and client not in self._gone:
+            self.problems.append(f"{client.private_group or client.name!r} was cut off")
+        self._gone.add(client)
 
     def _received(self, client: VirtualClient, received: Received) -> None:
         events = self._clients[client].received
@@ -162,3 +183,5 @@ class Recorder:
                     received.groups,
                 )
             )
+            if self._on_delivery is not None:
+                self._on_delivery(client)

@@ -4,6 +4,10 @@ A run has three parts: the daemons come up under faults already; a stormy part,
 in which clients join, leave, send and vanish while daemons crash, pause, restart
 and the network loses, repeats, reorders and splits; and a calm part, in which
 everything is repaired and the cluster has to come together again.
+
+What a run leaves is a trace for the checker and a list of *problems*: what went
+wrong besides the traced properties (no single membership within the bound, no
+traffic, internal errors, replicas that differ, clients cut off for nothing).
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from txspread.config.model import Configuration
-from txspread.config.parsing import parse
 from txspread.engine.alarms import AlarmSink
+from txspread.engine.node import Node
+from txspread.engine.ring_interfaces import MembershipState
+from txspread.testing.plan import Plan, configuration_for
 from txspread.testing.recorder import Recorder
+from txspread.testing.snares import KINDS, Snare, Snares
 from txspread.testing.virtual_client import VirtualClient
 from txspread.testing.virtual_network import Faults, VirtualDaemon, VirtualNetwork
 from txspread.wire.constants import ServiceType
@@ -31,72 +37,30 @@ SERVICES = (
     ServiceType.SAFE_MESS,
     ServiceType.SAFE_MESS,
 )
-GROUPS = (b"red", b"green", b"blue")
-SETTLE_LIMIT = 150.0
-"""Virtual seconds in which a repaired cluster has to come together: several times
-the lookup timeout, which bounds how long two rings can fail to notice each other."""
+IMPOSSIBLE = (
+    "sequence_errors",
+    "malformed_packets",
+    "malformed_tokens",
+    "stranger_packets",
+    "illegal_requests",
+    "refused_messages",
+    "invariant_breaches",
+)
+"""Counters of the ring that stay 0 among correct daemons, whatever the network does."""
+GOP = 1
+"""Number of the groups layer's normal state."""
 
 
-@frozen
-class Plan:
-    """The shape of a schedule."""
+def settling_bound(network: VirtualNetwork) -> float:
+    """Virtual seconds within which a repaired cluster has to be one ring.
 
-    daemons: int = 5
-    segments: int = 5
-    storm: float = 20.0
-    """Virtual seconds of trouble."""
-    accelerated: bool = False
-    clients: int = 2
-    """For each daemon."""
-    loss: float = 0.02
-    largest: int = 20000
-    """Bytes of the largest message body."""
-    low_timeouts: bool = True
-    """Shortened timeouts, so that a run holds more membership changes."""
-
-
-def plan_for(seed: int, smallest: int = 3, largest: int = 8) -> Plan:
-    """Draw the shape of the schedule of a seed."""
-    draw = random.Random(f"plan/{seed}")
-    daemons = draw.randint(smallest, largest)
-    return Plan(
-        daemons=daemons,
-        segments=draw.choice([1, 2, daemons, daemons]) if daemons > 2 else daemons,
-        storm=draw.uniform(5, 30),
-        accelerated=draw.random() < 0.5,
-        clients=draw.randint(1, 3),
-        loss=draw.choice([0.0, 0.0, 0.01, 0.03, 0.1]),
-        largest=draw.choice([200, 2000, 20000]),
-        low_timeouts=draw.random() < 0.8,
-    )
-
-
-def configuration_for(plan: Plan) -> Configuration:
-    """The spread.conf of a plan, read by the real parser."""
-    lines: list[str] = []
-    number = 0
-    for segment in range(plan.segments):
-        share = plan.daemons // plan.segments + (segment < plan.daemons % plan.segments)
-        lines.append(f"Spread_Segment 127.{segment + 1}.0.255:4803 {{")
-        for place in range(share):
-            number += 1
-            lines.append(f"  d{number} 127.{segment + 1}.0.{place + 1}")
-        lines.append("}")
-    lines.append(f"AcceleratedRing = {'true' if plan.accelerated else 'false'}")
-    if plan.low_timeouts:
-        times = {
-            "TokenTimeout": 500,
-            "HurryTimeout": 150,
-            "AliveTimeout": 50,
-            "JoinTimeout": 50,
-            "RepTimeout": 250,
-            "SegTimeout": 120,
-            "GatherTimeout": 250,
-            "FormTimeout": 250,
-            "LookupTimeout": 3000,
-        }
-        lines += [f"{name} = {value}" for name, value in times.items()]
-    return parse("\n".join(lines) + "\n", "simulated.conf")
+    Two rings can fail to notice each other for a lookup timeout; what meets then may
+    find some daemon just gathering or forming, which costs an attempt.  Three rounds
+    of that are allowed for.
+    """
+    times = network.configuration.timeouts
+    attempt = times.seg + times.gather + times.form
+    return times.token + 3 * (times.lookup + times.gather + attempt)
 
 
 @define
@@ -108,25 +72,36 @@ class Run:
     alarms: Callable[[VirtualDaemon], AlarmSink] | None = None
     network: VirtualNetwork = field(init=False)
     recorder: Recorder = field(init=False)
+    snares: Snares = field(init=False)
     problems: list[str] = field(init=False, factory=list)
-    """What went wrong besides the traced properties: liveness, contained faults."""
+    """What went wrong besides the traced properties."""
+    settled_after: float = field(init=False, default=0.0)
+    """Virtual seconds from the repair to one membership."""
     _random: random.Random = field(init=False)
+    _answering: random.Random = field(init=False)
+    _groups: tuple[bytes, ...] = field(init=False)
     _names: int = field(init=False, default=0)
     _bodies: int = field(init=False, default=0)
+    _storm: bool = field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
+        plan = self.plan
         self._random = random.Random(f"scenario/{self.seed}")
-        draw = self._random
+        self._answering = random.Random(f"answers/{self.seed}")
+        self._groups = tuple(b"group-%d" % number for number in range(plan.groups))
         faults = Faults(
-            loss=self.plan.loss,
-            token_loss=draw.choice([0.0, 0.0, 0.02]),
-            duplication=draw.choice([0.0, 0.02]),
-            reordering=draw.choice([0.0, 0.05]),
+            loss=plan.loss,
+            token_loss=plan.token_loss,
+            duplication=plan.duplication,
+            reordering=plan.reordering,
         )
         self.network = VirtualNetwork(
-            configuration_for(self.plan), self.seed, faults, alarms=self.alarms
+            configuration_for(plan), self.seed, faults, alarms=self.alarms
         )
-        self.recorder = Recorder(self.network)
+        self.recorder = Recorder(self.network, self._answer)
+        self.snares = Snares(self.network)
+        for daemon in self.network.daemons.values():
+            daemon.on_crash.append(self._crashed)
 
     def play(self) -> None:
         """Play the whole schedule."""
@@ -134,39 +109,31 @@ class Run:
         for daemon in self.network.daemons.values():
             clock.after(self._random.uniform(0, 2), daemon.start)
         end = clock.now + self.plan.storm
+        happens: dict[str, Callable[[], None]] = {
+            "send": self._send,
+            "burst": self._burst,
+            "connect": self._connect,
+            "vanish": self._vanish,
+            "leave": self._leave,
+            "crash": self._crash_or_start,
+            "die": self._die_soon,
+            "split": self._split_or_heal,
+            "pause": self._pause_or_resume,
+            "slow": self._slow_down,
+            "clock": self._step_clock,
+            "snare": self._lay_snare,
+            "read": self._read_or_not,
+        }
+        kinds, shares = list(self.plan.shares), list(self.plan.shares.values())
         while clock.now < end:
-            clock.run_until(clock.now + self._random.expovariate(8.0))
-            self._misfortune()
+            clock.run_until(clock.now + self._random.expovariate(self.plan.rate))
+            happens[self._random.choices(kinds, shares)[0]]()
         self._repair()
-        self._settle()
-        self._exchange()
+        if self._settle():
+            self._exchange()
         self._finish()
 
     # The storm.
-
-    def _misfortune(self) -> None:
-        draw = self._random
-        what = draw.random()
-        if what < 0.50:
-            self._send()
-        elif what < 0.64:
-            self._connect()
-        elif what < 0.70:
-            self._vanish()
-        elif what < 0.76:
-            self._leave()
-        elif what < 0.82:
-            self._crash_or_start()
-        elif what < 0.88:
-            self._split_or_heal()
-        elif what < 0.93:
-            self._pause_or_resume()
-        elif what < 0.96:
-            self._slow_down()
-        elif what < 0.98:
-            self._step_clock()
-        else:
-            self._burst()
 
     def _daemon(self) -> VirtualDaemon:
         return self._random.choice(list(self.network.daemons.values()))
@@ -178,35 +145,58 @@ class Run:
     def _connect(self) -> None:
         daemon = self._daemon()
         most = self.plan.clients * self.plan.daemons
-        if daemon.running and daemon.accepting and len(self.recorder.connected()) < most:
-            self._names += 1
-            client = self.recorder.connect(daemon, b"c%d" % self._names)
-            for group in self._random.sample(GROUPS, self._random.randint(1, len(GROUPS))):
-                self.network.clock.after(0.01, lambda group=group: self._join(client, group))
+        if not daemon.running or daemon.paused or not daemon.accepting:
+            return
+        if len(self.recorder.connected()) >= most:
+            return
+        self._names += 1
+        client = self.recorder.connect(daemon, b"c%d" % self._names)
+        wanted = min(len(self._groups), self._random.choice([1, 2, 3, 10]))
+        groups = self._random.sample(self._groups, wanted)
+        self.network.clock.after(0.01, lambda: self._join(client, groups))
 
     @staticmethod
-    def _join(client: VirtualClient, group: bytes) -> None:
+    def _join(client: VirtualClient, groups: list[bytes]) -> None:
         if client.private_group and not client.closed:
-            client.join(group)
+            for group in groups:
+                client.join(group)
 
     def _send(self) -> None:
         client = self._client()
         if client is not None:
-            self._multicast(client)
+            self._multicast(client, self._random)
 
-    def _multicast(self, client: VirtualClient) -> None:
-        draw = self._random
+    def _multicast(self, client: VirtualClient, draw: random.Random) -> None:
         self._bodies += 1
         size = draw.choice([0, 10, 100, 1000, self.plan.largest])
         body = b"%d from %s " % (self._bodies, client.name) + b"." * draw.randint(0, size)
-        groups = draw.sample(GROUPS, draw.choice([1, 1, 1, 2]))
+        wanted = min(len(self._groups), draw.choice([1, 1, 1, 2]))
+        groups = draw.sample(self._groups, wanted)
+        if draw.random() < 0.05:
+            groups.append(draw.choice(self.recorder.connected()).private_group)
         self.recorder.multicast(client, draw.choice(SERVICES), groups, body)
 
+    def _answer(self, client: VirtualClient) -> None:
+        """A client has got a message: now and then it says something to that."""
+        answers = self.plan.answers
+        if answers and self._storm and self._answering.random() < answers and not client.closed:
+            self._multicast(client, self._answering)
+
     def _burst(self) -> None:
+        """Many messages at once, or one after the other while other things happen."""
         client = self._client()
-        if client is not None:
-            for _ in range(self._random.randint(5, 60)):
-                self._multicast(client)
+        if client is None:
+            return
+        spacing = self._random.choice([0.0, 0.0, 0.0003, 0.003])
+        for number in range(self._random.randint(5, 60)):
+            if spacing:
+                self.network.clock.after(number * spacing, lambda: self._say(client))
+            else:
+                self._multicast(client, self._random)
+
+    def _say(self, client: VirtualClient) -> None:
+        if self._storm and client in self.recorder.connected():
+            self._multicast(client, self._answering)
 
     def _vanish(self) -> None:
         client = self._client()
@@ -216,14 +206,31 @@ class Run:
     def _leave(self) -> None:
         client = self._client()
         if client is not None:
-            self.recorder.leave(client, self._random.choice(GROUPS))
+            self.recorder.leave(client, self._random.choice(self._groups))
+
+    def _read_or_not(self) -> None:
+        client = self._client()
+        if client is None:
+            return
+        if client.reading:
+            self.recorder.stop_reading(client)
+        else:
+            client.read_again()
 
     def _crash_or_start(self) -> None:
         daemon = self._daemon()
-        if daemon.running:
-            daemon.crash()
-        else:
+        if not daemon.running:
             daemon.start()
+            return
+        daemon.crash()
+        if self._random.random() < 0.3:
+            self.network.clock.after(self._random.uniform(0, 0.3), daemon.start)
+
+    def _die_soon(self) -> None:
+        """Crash in the middle of something, for instance between two datagrams of FORM2."""
+        daemon = self._daemon()
+        if daemon.running:
+            daemon.dies_after = self._random.choice([1, 2, 3, 5, 8, 20, 50])
 
     def _pause_or_resume(self) -> None:
         daemon = self._daemon()
@@ -231,12 +238,26 @@ class Run:
             daemon.resume()
         elif daemon.running:
             daemon.pause()
+            if self._random.random() < 0.5:
+                self.network.clock.after(self._random.uniform(0, 1.5), daemon.resume)
 
     def _slow_down(self) -> None:
-        self._daemon().service_time = self._random.choice([0.0, 0.0001, 0.001])
+        self._daemon().service_time = self._random.choice([0.0, 0.0, 0.0001, 0.001, 0.003])
 
     def _step_clock(self) -> None:
-        self._daemon().clock_error = self._random.choice([-3600, -5, 0, 5, 3600])
+        self._daemon().clock_error = self._random.choice([-3600, -5, -1, 0, 1, 5, 3600])
+
+    def _lay_snare(self) -> None:
+        draw = self._random
+        names = [None, *self.network.daemons]
+        self.snares.lay(
+            Snare(
+                draw.choice(KINDS),
+                draw.choice([1, 2, 4, 15]),
+                draw.choice(names),
+                draw.choice(names),
+            )
+        )
 
     def _split_or_heal(self) -> None:
         draw = self._random
@@ -248,38 +269,54 @@ class Run:
             draw.shuffle(names)
             cut = draw.randint(1, len(names) - 1)
             self.network.partition(names[:cut], names[cut:])
-        else:
+        elif what < 0.9:
             self.network.cut(*draw.sample(names, 2))
+        else:
+            deaf = draw.choice(names)
+            for name in names:
+                if name != deaf:
+                    self.network.cut(name, deaf)
 
     # The calm.
 
     def _repair(self) -> None:
+        self._storm = False
+        self.snares.clear()
         self.network.heal()
         self.network.faults = Faults()
         for daemon in self.network.daemons.values():
             daemon.service_time = 0.0
+            daemon.dies_after = 0
             daemon.resume()
             daemon.start()
+        for client in self.recorder.connected():
+            client.read_again()
 
-    def _together(self) -> bool:
-        nodes = [daemon.node for daemon in self.network.daemons.values()]
+    def together(self) -> bool:
+        """Whether all daemons are in one ring and know the same of each other's groups."""
         ids = set()
-        for node in nodes:
-            if node is None or node.ring is None or node.membership_state.value != 1:
+        for daemon in self.network.daemons.values():
+            node = daemon.node
+            if node is None or node.ring is None or node.membership_state is not MembershipState.OP:
                 return False
-            if len(node.membership) != len(nodes) or node.groups.state.value != 1:
+            if len(node.membership) != len(self.network.daemons) or node.groups.state.value != GOP:
                 return False
             ids.add(node.ring.membership.installed.id)
         return len(ids) == 1
 
-    def _settle(self) -> None:
-        if not self.network.clock.run_while(lambda: not self._together(), SETTLE_LIMIT):
-            states = {
-                name: (daemon.node.membership_state.name, len(daemon.node.membership))
-                for name, daemon in self.network.daemons.items()
-                if daemon.node is not None
-            }
-            self.problems.append(f"liveness: no single membership after the repair: {states}")
+    def _settle(self) -> bool:
+        clock = self.network.clock
+        started = clock.now
+        if clock.run_while(lambda: not self.together(), settling_bound(self.network)):
+            self.settled_after = clock.now - started
+            return True
+        states = {
+            name: (daemon.node.membership_state.name, len(daemon.node.membership))
+            for name, daemon in self.network.daemons.items()
+            if daemon.node is not None
+        }
+        self.problems.append(f"liveness: no single membership after the repair: {states}")
+        return False
 
     def _exchange(self) -> None:
         """Everybody says something; everybody has to hear it."""
@@ -288,9 +325,9 @@ class Run:
         for daemon in self.network.daemons.values():
             self._names += 1
             newcomers.append(self.recorder.connect(daemon, b"n%d" % self._names))
-        clock.run_until(clock.now + 1.0)
+        clock.run_while(lambda: not all(client.private_group for client in newcomers), 5.0)
         for client in newcomers:
-            self._join(client, b"everybody")
+            self._join(client, [b"everybody"])
         clock.run_while(
             lambda: not all(self.recorder.sees(client, len(newcomers)) for client in newcomers),
             10.0,
@@ -308,10 +345,38 @@ class Run:
         if not clock.run_while(lambda: not all(heard(client) for client in newcomers), 20.0):
             deaf = [client.private_group for client in newcomers if not heard(client)]
             self.problems.append(f"liveness: no traffic after the repair at {deaf}")
+        # What older clients still have to get goes out as well.
+        clock.run_until(clock.now + 2.0)
+        if not self.together():
+            self.problems.append("liveness: the membership broke again although nothing happened")
 
     def _finish(self) -> None:
+        tables = set()
         for daemon in self.network.daemons.values():
-            node = daemon.node
-            if node is not None and node.faults:
-                self.problems.append(f"{node.faults} internal errors in {daemon.daemon.name}")
+            self._examine(daemon)
+            if daemon.node is not None:
+                tables.add(_replica(daemon.node))
+        if len(tables) > 1 and not self.problems:
+            self.problems.append(f"replicas: the daemons know different groups: {tables}")
         self.problems += self.recorder.problems
+
+    def _crashed(self, daemon: VirtualDaemon) -> None:
+        self._examine(daemon)
+
+    def _examine(self, daemon: VirtualDaemon) -> None:
+        """Look for what correct daemons never count."""
+        node = daemon.node
+        if node is None:
+            return
+        if node.faults:
+            self.problems.append(f"{node.faults} internal errors in {daemon.daemon.name}")
+        if node.ring is not None:
+            for name in IMPOSSIBLE:
+                count = getattr(node.ring.ring.counters, name)
+                if count:
+                    self.problems.append(f"{daemon.daemon.name} has counted {count} {name}")
+
+
+def _replica(node: Node) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+    groups = node.groups
+    return tuple((name, tuple(groups.members(name))) for name in groups.group_names())

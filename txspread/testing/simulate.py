@@ -24,7 +24,8 @@ from attrs import evolve, frozen
 
 from txspread.engine.alarms import Category, Priority
 from txspread.testing.client_checker import check
-from txspread.testing.scenario import Plan, Run, plan_for
+from txspread.testing.plan import Plan, plan_for
+from txspread.testing.scenario import Run
 from txspread.testing.virtual_network import VirtualDaemon
 
 

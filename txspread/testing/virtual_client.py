@@ -60,6 +60,7 @@ class VirtualClient:
         daemon: a running daemon.
         name: session name, 1 to 10 bytes; empty lets the daemon invent one.
         on_received: told of every message, after it was recorded.
+        on_ended: told when the daemon ends the connection.
 
     """
 
@@ -68,6 +69,7 @@ class VirtualClient:
         daemon: VirtualDaemon,
         name: bytes,
         on_received: Callable[[VirtualClient, Received], None] | None = None,
+        on_ended: Callable[[VirtualClient], None] | None = None,
     ) -> None:
         self.daemon = daemon
         self.name = name
@@ -79,7 +81,9 @@ class VirtualClient:
         self.rejected: int | None = None
         """Reject code, if the daemon refused the client."""
         self.reading = True
+        """Whether the program takes what is there for it; see :meth:`stop_reading`."""
         self._on_received = on_received
+        self._on_ended = on_ended
         self._clock = daemon.network.clock
         self._input = b""
         self._output: list[bytes] = []
@@ -118,8 +122,27 @@ class VirtualClient:
         """End the stream without a word."""
         if not self.closed:
             self.closed = True
-            if self.daemon.node is self._node:
-                self._node.session_closed(self.session, self._clock.now)
+            self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        if self.daemon.node is not self._node:
+            return
+        if self.daemon.paused:
+            self._clock.after(0.05, self._tell_of_end)
+            return
+        self._node.session_closed(self.session, self._clock.now)
+        self.daemon.turn_over()
+
+    def stop_reading(self) -> None:
+        """Leave what comes where it is, so that the daemon has to queue it."""
+        self.reading = False
+
+    def read_again(self) -> None:
+        """Take what has piled up, and all that follows."""
+        if not self.reading:
+            self.reading = True
+            if not self.closed and self.daemon.node is self._node:
+                self._node.session_writable(self.session, self._clock.now)
                 self.daemon.turn_over()
 
     # The sessions layer's transport.
@@ -151,7 +174,10 @@ class VirtualClient:
     # Inside.
 
     def _end(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            if self._on_ended is not None:
+                self._on_ended(self)
 
     def _request(self, kind: int, groups: Sequence[bytes]) -> None:
         self._send(encode_message(kind, self.private_group, groups))

@@ -38,9 +38,10 @@ class VirtualClock:
 
     def at(self, time: float, action: Action) -> Event:
         """Schedule ``action`` at an absolute time, not before now."""
-        event = Event(max(time, self.now), action)
+        time = max(time, self.now)
+        event = Event(time, action)
         self._order += 1
-        heapq.heappush(self._events, (event.time, self._order, event))
+        heapq.heappush(self._events, (time, self._order, event))
         return event
 
     def after(self, delay: float, action: Action) -> Event:
@@ -50,8 +51,11 @@ class VirtualClock:
     def run_until(self, time: float) -> None:
         """Let everything happen that is due up to ``time``, and stop there."""
         events = self._events
+        pop = heapq.heappop
         while events and events[0][0] <= time:
-            self.step()
+            self.now, _, event = pop(events)
+            if not event.cancelled:
+                event.action()
         self.now = max(self.now, time)
 
     def run_while(self, condition: Callable[[], bool], limit: float) -> bool:
@@ -70,7 +74,6 @@ class VirtualClock:
     def step(self) -> None:
         """Let the next event happen, if there is one."""
         if self._events:
-            time, _, event = heapq.heappop(self._events)
+            self.now, _, event = heapq.heappop(self._events)
             if not event.cancelled:
-                self.now = max(self.now, time)
                 event.action()

@@ -62,6 +62,9 @@ class VirtualDaemon:
         """Seconds this daemon needs for each datagram it reads."""
         self.clock_error = 0
         """Seconds by which this daemon's wall clock is wrong."""
+        self.dies_after = 0
+        """Datagrams that this daemon sends yet before it crashes, in the middle of what
+        it is doing; 0: it does not."""
         self.last_time_used = -1
         """What the node wants to be told after a restart; a disk that survives crashes."""
         self.left: str | None = None
@@ -74,12 +77,19 @@ class VirtualDaemon:
         self._timer: Event | None = None
         self.on_start: list[Callable[[VirtualDaemon], None]] = []
         self.on_crash: list[Callable[[VirtualDaemon], None]] = []
+        """Called while the node is still there to be looked at."""
 
     # The engine's Host.
 
     def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
-        """Hand a datagram to the network."""
+        """Hand a datagram to the network, unless death has come in the middle of a turn."""
+        if self.node is None:
+            return
         self.network.carry(self, data, address)
+        if self.dies_after:
+            self.dies_after -= 1
+            if not self.dies_after:
+                self.crash()
 
     def pause_accepting(self) -> None:
         """New clients wait."""
@@ -139,14 +149,15 @@ class VirtualDaemon:
         """Die without a word, as by ``kill -9``."""
         if self.node is None:
             return
+        for hook in self.on_crash:
+            hook(self)
         self.node = None
         self.paused = False
+        self.dies_after = 0
         for event in (self._work, self._timer):
             if event is not None:
                 event.cancel()
         self._work = self._timer = None
-        for hook in self.on_crash:
-            hook(self)
 
     def pause(self) -> None:
         """Stop as by SIGSTOP: nothing is read, no timer runs, sockets fill."""
@@ -163,7 +174,13 @@ class VirtualDaemon:
 
     def arrive(self, data: bytes, channel: Channel) -> None:
         """A datagram reaches one of this daemon's sockets."""
-        if self.node is None:
+        node = self.node
+        if node is None:
+            return
+        if self._work is None and not self.paused and not self.service_time:
+            # Nothing waits: it is read as it comes.
+            node.datagram(data, channel, self.network.clock.now)
+            self.turn_over()
             return
         socket = self._sockets[channel]
         if len(socket) < SOCKET_CAPACITY:
@@ -202,19 +219,27 @@ class VirtualDaemon:
         if node is None or self.paused:
             return
         due = node.next_timer()
-        if self._timer is not None:
-            if due is not None and self._timer.time == due and not self._timer.cancelled:
+        timer = self._timer
+        if timer is not None:
+            # Timers mostly move away; an alarm that comes early finds that out itself.
+            if due is not None and timer.time <= due:
                 return
-            self._timer.cancel()
+            timer.cancel()
             self._timer = None
         if due is not None:
             self._timer = self.network.clock.at(due, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
-        if self.node is not None and not self.paused:
-            self.node.timer(self.network.clock.now)
+        node = self.node
+        if node is None or self.paused:
+            return
+        due = node.next_timer()
+        if due is not None and due <= self.network.clock.now:
+            node.timer(self.network.clock.now)
             self.turn_over()
+        else:
+            self._arm()
 
 
 @define(eq=False)
@@ -304,7 +329,7 @@ class VirtualNetwork:
                 self.carried += 1
                 receiver.arrive(data, channel)
 
-        self.clock.after(delay, arrive)
+        self.clock.at(self.clock.now + delay, arrive)
 
     # Cuts.
 
