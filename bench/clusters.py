@@ -15,7 +15,7 @@ from typing import IO
 
 from attrs import define, field, frozen
 
-from bench.wire import Client
+from bench.wire import Client, unique_name
 
 _START_LIMIT = 30.0
 
@@ -159,7 +159,7 @@ class Cluster:
             for member in self.members:
                 while True:
                     try:
-                        client = Client(member.address, "ready", membership=True)
+                        client = Client(member.address, unique_name("m"), membership=True)
                         break
                     except OSError as error:
                         self._check_alive()

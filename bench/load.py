@@ -22,7 +22,7 @@ from multiprocessing.context import ForkProcess
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
-from bench.wire import Client, frame_size
+from bench.wire import Client, frame_size, unique_name
 
 GROUP = b"bench"
 _CONTEXT = multiprocessing.get_context("fork")
@@ -112,7 +112,7 @@ class Load:
             process.join()
 
     def _send(self, address: Address, number: int) -> None:
-        client = Client(address, f"s{number}x{os.getpid() % 10000}")
+        client = Client(address, unique_name("s"))
         frame = client.data_frame(GROUP, bytes(self.body), self._service)
         most = window(self.body) // max(1, len(self._senders))
         count = max(1, min(most // 4, _BATCH_BYTES // len(frame)))
@@ -136,10 +136,10 @@ class Load:
         poller = select.epoll()
         clients: dict[int, tuple[Client, int]] = {}
         totals = dict.fromkeys(numbers, 0)
-        watcher = Client(address, f"w{os.getpid() % 1000000}", membership=True)
+        watcher = Client(address, unique_name("w"), membership=True)
         watcher.join(GROUP)
         for number in numbers:
-            client = Client(address, f"r{number}x{os.getpid() % 10000}")
+            client = Client(address, unique_name("r"))
             client.join(GROUP)
             clients[client.socket.fileno()] = client, number
             poller.register(client.socket.fileno(), select.EPOLLIN)
@@ -188,13 +188,13 @@ def latencies(
     are sent by the clock, that many in a second, whatever comes back.
     """
     clients = []
-    for number, address in enumerate(receivers):
-        client = Client(address, f"l{number}x{os.getpid() % 10000}", membership=True)
+    for address in receivers:
+        client = Client(address, unique_name("l"), membership=True)
         client.join(b"latency")
         clients.append(client)
     for client in clients:
         client.wait_for_members(len(clients))
-    source = Client(sender, f"t{os.getpid() % 100000}")
+    source = Client(sender, unique_name("t"))
     body = max(body, _STAMP.size)
     frame = bytearray(source.data_frame(b"latency", bytes(body), service))
     stamp_at = frame_size(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 
 from txspread.wire.constants import JOIN_MESS, MESSAGE_HEADER_SIZE, ServiceType
@@ -81,6 +82,11 @@ class Client:
     def close(self) -> None:
         """Drop the connection."""
         self.socket.close()
+
+
+def unique_name(letter: str) -> str:
+    """A session name that no earlier session has, whose end may still be on its way."""
+    return letter + secrets.token_hex(4)
 
 
 def frame_size(body: int, groups: int = 1) -> int:
