@@ -84,29 +84,32 @@ class DownQueues:
 
         """
         queue = self.current
+        popleft = queue.popleft
+        element_size = ELEMENT_SIZE
         made: list[tuple[int, Fragments]] = []
         while len(made) < limit and queue:
             packet_type, message = queue[0]
             size = len(message)
-            start = self.next_element * ELEMENT_SIZE
-            if start + ELEMENT_SIZE < size:
+            start = self.next_element * element_size
+            if start + element_size < size:
                 self.next_element += 1
                 made.append(
-                    (packet_type, [(self.next_element, message[start : start + ELEMENT_SIZE])])
+                    (packet_type, [(self.next_element, message[start : start + element_size])])
                 )
                 continue
             fragments: Fragments = [(-1 - self.next_element, message[start:] if start else message)]
-            queue.popleft()
+            popleft()
             self.next_element = 0
+            append = fragments.append
             used = size - start
             while queue:
                 next_type, message = queue[0]
                 used = ((used + 3) & ~3) + 4 + len(message)
-                if used > ELEMENT_SIZE:
+                if used > element_size:
                     break
                 if next_type != packet_type and (next_type | packet_type) != _MIXABLE:
                     break
-                fragments.append((-1, message))
-                queue.popleft()
+                append((-1, message))
+                popleft()
             made.append((packet_type, fragments))
         return made
