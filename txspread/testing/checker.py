@@ -26,7 +26,9 @@ safe                       what a member delivers as SAFE in a configuration, ev
 =========================  =====================================================
 
 RELIABLE and UNRELIABLE messages may overtake (``docs/protocol/ring-ordering.md``
-section 8.3) and take no part in the ordering properties.
+section 8.3): one that arrives behind a gap is delivered at once, and if what fills the
+gap is lost for good, other daemons drop the one behind it (section 11.5).  So they take
+no part in failure atomicity and the ordering properties.
 
 The client-level properties are in
 :mod:`txspread.testing.client_checker`.
@@ -207,15 +209,18 @@ def _failure_atomicity(trace: Trace) -> Iterator[str]:
                 together[key].append(stretch)
     for group in together.values():
         first = group[0]
-        expected = {delivery.message for delivery in first.all}
-        signal = {delivery.message for delivery in first.before}
+        expected = _ordered(first.all)
+        before = _ordered(first.before)
         for other in group[1:]:
-            difference = expected ^ {delivery.message for delivery in other.all}
+            difference = expected ^ _ordered(other.all)
             if difference:
                 yield f"{first.where} and {other.where} differ in {sorted(difference)[:5]}"
-            ordered = signal ^ {delivery.message for delivery in other.before}
-            if ordered & {d.message for d in first.all if not d.service & UNORDERED}:
+            elif before != _ordered(other.before):
                 yield f"{first.where} and {other.where}: the signal came at another place"
+
+
+def _ordered(deliveries: list[Delivery]) -> set[MessageId]:
+    return {delivery.message for delivery in deliveries if not delivery.service & UNORDERED}
 
 
 def _agreed_order(trace: Trace) -> Iterator[str]:

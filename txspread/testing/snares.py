@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from attrs import define
 
-from txspread.testing.virtual_network import Channel, VirtualDaemon, VirtualNetwork
+from txspread.engine.node_interfaces import Channel
+from txspread.testing.virtual_network import VirtualDaemon, VirtualNetwork
 
-_KINDS_ON_TOKEN_PORT = ((0x1000, "form1"), (0x2000, "form2"))
-_KINDS_ON_DATA_PORT = (
+_KINDS_ON_TOKEN_PORT: tuple[tuple[int, str], ...] = ((0x1000, "form1"), (0x2000, "form2"))
+_KINDS_ON_DATA_PORT: tuple[tuple[int, str], ...] = (
     (0x100, "alive"),
     (0x200, "join"),
     (0x400, "refer"),
