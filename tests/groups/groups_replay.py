@@ -17,8 +17,8 @@ from groups_harness import (
     leave,
     proc_id,
 )
-
 from recorded import VECTORS
+
 from txspread.engine.groups import Groups
 from txspread.wire.identifiers import MembershipId
 

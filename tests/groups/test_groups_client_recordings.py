@@ -7,8 +7,8 @@ from collections import defaultdict
 
 from groups_harness import FakeSession, configuration_of
 from groups_ring import Ring
-
 from recorded import VECTORS
+
 from txspread.wire.constants import JOIN_MESS, KILL_MESS, LEAVE_MESS
 from txspread.wire.identifiers import MembershipId
 from txspread.wire.message import MessageHeader

@@ -80,10 +80,10 @@ class ReplicaMachine(RuleBasedStateMachine):
             del self.living[client]
             self.ring.submit(self.daemon(client).name, kill(client))
 
-    @rule(client=clients, targets=st.lists(st.one_of(groups, clients), max_size=3))
-    def multicast(self, client: str, targets: list[str]) -> None:
+    @rule(client=clients, names=st.lists(st.one_of(groups, clients), max_size=3))
+    def multicast(self, client: str, names: list[str]) -> None:
         if client in self.living and self.serves_clients(client):
-            self.ring.submit(self.daemon(client).name, data(client, targets))
+            self.ring.submit(self.daemon(client).name, data(client, names))
 
     # -- the ring
 
@@ -216,9 +216,6 @@ class CascadeMachine(ReplicaMachine):
     Group ids may then differ between daemons until the next change; members may
     not.
     """
-
-    def calm(self) -> bool:
-        return False
 
     @rule(layout=parts, before=counts, hole=counts)
     def cascade(self, layout: list[list[str]], before: int, hole: int) -> None:
