@@ -188,7 +188,7 @@ def test_connection_that_breaks_inside_a_flush_ends_its_session_once() -> None:
 # --- clients that are behind
 
 
-def test_reading_rests_when_a_reader_is_behind_and_many_messages_come_at_once() -> None:
+def test_sender_rests_when_its_reader_is_behind_and_others_are_not_held_up() -> None:
     world = World(max_session_messages=1000)
     reader, writer = slow_reader(world, 500)
     other = world.connect(b"other")
@@ -196,12 +196,12 @@ def test_reading_rests_when_a_reader_is_behind_and_many_messages_come_at_once() 
     assert reader.session.output.frames == 500 + MESSAGES
     assert writer.transport.paused
     other.send(other.message(FIFO, [b"#other#d1"]))
-    assert other.frames() == []
+    assert len(other.frames()) == 1
     due = world.sessions.next_timer()
     assert due is not None
     assert world.now < due < world.now + 2 * WINDOW
     world.timer(WINDOW)
-    assert len(other.frames()) == 1
+    assert reader.session.output.frames == 500 + 2 * MESSAGES
 
 
 def test_reader_that_reads_on_is_never_cut_off() -> None:

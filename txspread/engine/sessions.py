@@ -145,6 +145,7 @@ class Sessions:
         self._authorized: dict[bytes, Session] = {}
         self._dirty: list[Session] = []
         self._held: deque[Session] = deque()
+        self._resting: list[Session] = []
         self._blocked = False
         self._gated = False
         self._full = False
@@ -209,7 +210,7 @@ class Sessions:
     def received(self, session: Session, data: bytes, now: float) -> None:
         """Take bytes from a client, whole frames or not."""
         self._now = now
-        if self._stopped or session.held:
+        if session.held or self._stopped:
             if session.state in (SessionState.HANDSHAKE, _OPERATIONAL) and not session.closing:
                 session.keep(data)
                 self._hold(session)
@@ -244,8 +245,7 @@ class Sessions:
     def timer(self, now: float) -> None:
         """End a rest, close connections that have not completed a step in time."""
         self._now = now
-        if self._pace.over(now):
-            self._update_stopped()
+        self._end_rest()
         for session in self._admission.expired(now):
             if self._stopped or session.held:
                 # Its bytes may be here, not read through no fault of its own.
@@ -269,8 +269,7 @@ class Sessions:
         if self._full and self.ordering.queued() < WATER_MARK:
             self._full = False
             self._update_stopped()
-        if self._pace.over(self._now):
-            self._update_stopped()
+        self._end_rest()
         if self._held and not self._stopped:
             self._serve_held()
         if not self._accepting:
@@ -301,7 +300,7 @@ class Sessions:
         queue = output.queue
         size = output.size + len(frame)
         if len(queue) >= self._behind_messages or size > self._behind_bytes:
-            if not self._make_room(session, len(frame)):
+            if not self._make_room(session, frame):
                 return
             size = output.size + len(frame)
         queue.append(frame)
@@ -357,7 +356,7 @@ class Sessions:
     # --- stopping and serving
 
     def _update_stopped(self) -> None:
-        self._stopped = self._blocked or self._gated or self._full or self._pace.resting
+        self._stopped = self._blocked or self._gated or self._full
 
     def _update_accepting(self) -> None:
         # New connections cost little and their bytes are held like all others, so
@@ -374,13 +373,26 @@ class Sessions:
     def _hold(self, session: Session) -> None:
         if not session.held:
             session.held = True
-            self._held.append(session)
+            if session.resting:
+                self._resting.append(session)
+            else:
+                self._held.append(session)
             session.transport.pause()
+
+    def _end_rest(self) -> None:
+        if self._pace.over(self._now):
+            for session in self._resting:
+                session.resting = False
+            self._held.extend(self._resting)
+            self._resting.clear()
 
     def _serve_held(self) -> None:
         held = self._held
         while held and not self._stopped:
             session = held.popleft()
+            if session.resting:
+                self._resting.append(session)
+                continue
             session.held = False
             if session.state is _OPERATIONAL:
                 if session.chunks:
@@ -446,6 +458,8 @@ class Sessions:
                     room -= 1
                     if session.state is not _OPERATIONAL:
                         return
+                    if session.held:
+                        break
                     continue
                 packet_type = kind
                 header = data[at : at + MESSAGE_HEADER_SIZE]
@@ -461,6 +475,8 @@ class Sessions:
             submit(data[at:stop], packet_type)
             at = stop
             room -= 1
+            if session.held:
+                break
             if session.state is not _OPERATIONAL:
                 return
         session.known_header = header
@@ -600,13 +616,14 @@ class Sessions:
             session.output.clear()
         session.transport.close()
 
-    def _make_room(self, session: Session, size: int) -> bool:
+    def _make_room(self, session: Session, frame: bytes) -> bool:
         """Deal with a client that is behind; tell whether it may have one more frame.
 
         A full queue is written to at once, and the session ends if that does not
         help.  A queue that is half full slows the senders down.
         """
         output = session.output
+        size = len(frame)
         full = len(output) >= self._max_messages or output.size + size > self._max_bytes
         if not full and not self._pace.spend(size, self._now):
             return True
@@ -619,8 +636,11 @@ class Sessions:
             self._kill(session)
             return False
         if len(output) >= self._behind_messages or output.size + size > self._behind_bytes:
-            self._pace.rest()
-            self._update_stopped()
+            sender = self._authorized.get(field_name(frame[4:36]))
+            if sender is not None and sender.state is _OPERATIONAL and not sender.resting:
+                sender.resting = True
+                self._pace.rest()
+                self._hold(sender)
         return True
 
     # --- output outside of the message layer

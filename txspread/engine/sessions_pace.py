@@ -8,9 +8,10 @@ while it does the receiver reads.
 
 So, once a queue is half full, messages for such clients are counted, and at most
 :data:`MESSAGES` of them (fewer large ones) are taken in one :data:`WINDOW`.  When
-they are used up, reading from clients rests until the window is over.  That is
-still faster than upstream ever is.  A client that reads catches up; one that does
-not is cut off a few windows later.  Nobody waits longer than one window for it.
+they are used up, whoever sends another one is not read until the window is over.
+That is still faster than upstream ever is.  A client that reads catches up; one
+that does not is cut off a few windows later.  Clients that send to others are
+not held up at all.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Pace:
         self._credit = MESSAGES
         self._window_end = 0.0
         self.resting = False
-        """Whether reading rests."""
+        """Whether somebody is not read until the window is over."""
 
     def spend(self, size: int, now: float) -> bool:
         """Count a message of ``size`` bytes; tell whether the window's share is used up."""
@@ -45,16 +46,16 @@ class Pace:
         return self._credit <= 0
 
     def rest(self) -> None:
-        """Begin to rest, to the end of the window."""
+        """Somebody begins to rest, to the end of the window."""
         self.resting = True
 
     def over(self, now: float) -> bool:
-        """End the rest if its time is over; tell whether it just ended."""
+        """End all rests if their time is over; tell whether they just ended."""
         if self.resting and now >= self._window_end:
             self.resting = False
             return True
         return False
 
     def next_timer(self) -> float | None:
-        """When the rest is over; None when there is none."""
+        """When the rest is over; None when nobody rests."""
         return self._window_end if self.resting else None

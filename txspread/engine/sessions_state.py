@@ -68,6 +68,7 @@ class Session:
         "output",
         "peer",
         "private_group",
+        "resting",
         "sender_field",
         "state",
         "transport",
@@ -95,6 +96,8 @@ class Session:
         """Bytes that must be there before processing them can get any further."""
         self.held = False
         """Whether its bytes wait until clients are served again."""
+        self.resting = False
+        """Whether it is not read for a moment, because a receiver is behind."""
         self.ended = False
         """Whether the stream has ended behind the bytes that wait."""
         self.dirty = False
