@@ -62,7 +62,9 @@ def _no_duplication(trace: Trace) -> Iterator[str]:
 
 def _targets(trace: Trace) -> Iterator[str]:
     for client in trace.clients:
-        joined: set[bytes] = set()
+        # A join that is ordered between a transitional and the next regular
+        # membership counts at once, but its view comes with the next one.
+        joined: set[bytes] = set(client.asked)
         for event in client.received:
             if isinstance(event, View):
                 joined.add(event.group)

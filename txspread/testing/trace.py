@@ -102,6 +102,8 @@ class ClientHistory:
     proc_id: ProcId
     sent: list[Sent] = field(factory=list)
     received: list[View | Transition | Left | ClientDelivery] = field(factory=list)
+    asked: set[bytes] = field(factory=set)
+    """Groups it has asked to join."""
     left: set[bytes] = field(factory=set)
     """Groups it has asked to leave."""
     alive: bool = True

@@ -1,0 +1,1 @@
+"""Our daemon and clients side by side with upstream's."""
