@@ -174,10 +174,8 @@ class Membership(Standing):
             return
         daemon = self.roster.find(referred.proc_id)
         if daemon is None:
-            self.drop(DropCause.UNKNOWN_REFERRED)
-            self.alarms.alarm(
-                Category.MEMBERSHIP,
-                Priority.WARNING,
+            self.drop_and_tell(
+                DropCause.UNKNOWN_REFERRED,
                 "Memb_handle_refer: unknown proc_id %d",
                 referred.proc_id,
             )
@@ -243,8 +241,9 @@ class Membership(Standing):
         """Hear a data packet of another ring (or of the previous one)."""
         daemon = self.roster.find(proc_id)
         if daemon is None:
-            self.drop(DropCause.UNKNOWN_SENDER)
-            self.log(Priority.WARNING, "Memb_handle_foreign: unknown proc_id %d", proc_id)
+            self.drop_and_tell(
+                DropCause.UNKNOWN_SENDER, "Memb_handle_foreign: unknown proc_id %d", proc_id
+            )
             return
         self._happen(Event.FOREIGN, Given(sender=daemon.id, datagram=datagram))
 

@@ -138,6 +138,16 @@ class Standing:
         """Give a line of category MEMBERSHIP to the sink."""
         self.alarms.alarm(Category.MEMBERSHIP, priority, text, *args)
 
+    def drop_and_tell(self, cause: DropCause, text: str, *args: object) -> None:
+        """Count it, and show a line by default for the 1st, 2nd, 4th, 8th ... of its kind.
+
+        Upstream shows a line for each, so that anybody can fill its log.
+        """
+        count = self.drops[cause] + 1
+        self.drops[cause] = count
+        if not count & (count - 1):
+            self.alarms.alarm(Category.PRINT, Priority.WARNING, text, *args)
+
     def make_active(self, ring: RingView) -> None:
         """Name the ring whose tokens count."""
         self.active = ring
