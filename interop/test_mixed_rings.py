@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interop.chaos import Chaos
+from txspread.testing.chaos import Chaos
 from txspread.testing.processes import DaemonRing, txspread_command, upstream_command
 
 pytestmark = [pytest.mark.upstream, pytest.mark.timeout(600)]
