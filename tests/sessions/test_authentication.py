@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txspread.engine.authentication import (
@@ -76,6 +76,7 @@ def test_words_behind_an_address_and_line_ends_of_windows_are_fine() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -96,6 +97,7 @@ def test_malformed_password_lines_are_errors(line: str) -> None:
         parse_access_pword(line)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_password_file_is_read_or_refused(text: str) -> None:
     try:

@@ -73,11 +73,13 @@ CUTS = st.lists(st.integers(0, 5000), max_size=8)
 LOGIN = connect_request(b"evil") + choice("NULL")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), CUTS)
 def test_random_bytes_from_the_start(data: bytes, cuts: list[int]) -> None:
     throw(Watched(), data, cuts)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), CUTS)
 def test_random_bytes_behind_a_good_handshake(data: bytes, cuts: list[int]) -> None:
     throw(Watched(), LOGIN + data, cuts)
@@ -109,7 +111,7 @@ def nearly_frames(draw: st.DrawFn) -> bytes:
     return order.pack(type_, sender, groups, hint, size) + b"".join(listed) + body
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(nearly_frames(), min_size=1, max_size=5), CUTS)
 def test_frames_that_are_nearly_right(frames: list[bytes], cuts: list[int]) -> None:
     throw(Watched(), LOGIN + b"".join(frames), cuts)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txspread.engine.session_output import LARGE_FRAME, MAX_BUFFERS, OutputQueue
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -25,9 +25,8 @@ Source: ``docs/protocol/client-session.md`` sections 2 to 6; upstream
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from txspread.config.model import Configuration
 from txspread.engine.alarms import AlarmSink, Category, Priority
@@ -47,7 +46,7 @@ from txspread.engine.session_validation import (
     unbounded_target,
 )
 from txspread.engine.sessions_admission import Admission
-from txspread.engine.sessions_pace import Pace
+from txspread.engine.sessions_serving import Serving, SessionHost
 from txspread.engine.sessions_state import Session, SessionState
 from txspread.wire.constants import (
     JOIN_MESS,
@@ -80,16 +79,6 @@ _OPERATIONAL: Final = SessionState.OPERATIONAL
 _DAEMON_KILL: Final = ServiceType.KILL_MESS | ServiceType.SAFE_MESS
 _unpack_header = HEADER_LE.unpack_from
 _data_type = DATA_TYPES.get
-
-
-class SessionHost(Protocol):
-    """What the sessions ask of the world besides their transports."""
-
-    def pause_accepting(self) -> None:
-        """Accept no new client connection for now."""
-
-    def resume_accepting(self) -> None:
-        """Accept client connections again."""
 
 
 class Sessions:
@@ -133,24 +122,16 @@ class Sessions:
         """Asked before a JOIN is ordered, with the group; False sends a reject
         message (docs/protocol/client-session.md section 5.6)."""
         self._alarms = alarms
-        self._host = host
         self._daemon_version = daemon_version
         self._max_messages = configuration.max_session_messages
         self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
         self._behind_messages = self._max_messages // 2
         self._behind_bytes = self._max_bytes // 2
-        self._pace = Pace()
         self._now = 0.0
         self._admission = Admission(random)
+        self._serving = Serving(host, self._admission)
         self._authorized: dict[bytes, Session] = {}
         self._dirty: list[Session] = []
-        self._held: deque[Session] = deque()
-        self._resting: list[Session] = []
-        self._blocked = False
-        self._gated = False
-        self._full = False
-        self._stopped = False
-        self._accepting = True
 
     # --- what others may know
 
@@ -162,7 +143,7 @@ class Sessions:
     @property
     def serving(self) -> bool:
         """Whether clients are read."""
-        return not self._stopped
+        return not self._serving.stopped
 
     def sessions(self) -> list[Session]:
         """The sessions that hold a name, oldest first."""
@@ -204,16 +185,16 @@ class Sessions:
             self._alarms,
         )
         self._admission.begin(session, now)
-        self._update_accepting()
+        self._serving.update_accepting()
         return session
 
     def received(self, session: Session, data: bytes, now: float) -> None:
         """Take bytes from a client, whole frames or not."""
         self._now = now
-        if session.held or self._stopped:
+        if session.held or self._serving.stopped:
             if session.state in (SessionState.HANDSHAKE, _OPERATIONAL) and not session.closing:
                 session.keep(data)
-                self._hold(session)
+                self._serving.hold(session)
             return
         if session.state is _OPERATIONAL:
             if session.chunks:
@@ -237,17 +218,17 @@ class Sessions:
         if session.state in (SessionState.KILLED, SessionState.GONE):
             return
         session.ended = True
-        if self._stopped or session.held:
-            self._hold(session)
+        if self._serving.stopped or session.held:
+            self._serving.hold(session)
         else:
             self._end(session)
 
     def timer(self, now: float) -> None:
         """End a rest, close connections that have not completed a step in time."""
         self._now = now
-        self._end_rest()
+        self._serving.end_rest(now)
         for session in self._admission.expired(now):
-            if self._stopped or session.held:
+            if self._serving.stopped or session.held:
                 # Its bytes may be here, not read through no fault of its own.
                 self._admission.postpone(session, now)
             else:
@@ -256,7 +237,7 @@ class Sessions:
     def next_timer(self) -> float | None:
         """When :meth:`timer` has something to do, on the clock of the inputs."""
         admission = self._admission.next_timer()
-        rest = self._pace.next_timer()
+        rest = self._serving.next_timer()
         if admission is None or (rest is not None and rest < admission):
             return rest
         return admission
@@ -266,14 +247,12 @@ class Sessions:
 
         Each session written to since the last flush is flushed once.
         """
-        if self._full and self.ordering.queued() < WATER_MARK:
-            self._full = False
-            self._update_stopped()
-        self._end_rest()
-        if self._held and not self._stopped:
-            self._serve_held()
-        if not self._accepting:
-            self._update_accepting()
+        serving = self._serving
+        if serving.full and self.ordering.queued() < WATER_MARK:
+            serving.stop_full(False)
+        serving.end_rest(self._now)
+        self._serve_held()
+        serving.update_accepting()
         while self._dirty:
             dirty = self._dirty
             self._dirty = []
@@ -327,73 +306,31 @@ class Sessions:
             session.state = SessionState.KILLED
             self._disconnect(session)
         session.state = SessionState.GONE
-        self._update_accepting()
+        self._serving.update_accepting()
 
     def block(self) -> None:
         """Stop reading clients and accepting connections: the state exchange begins."""
-        self._blocked = True
-        self._update_stopped()
-        self._update_accepting()
+        self._serving.block(True)
 
     def unblock(self) -> None:
         """Serve clients again, from the next :meth:`flush` on."""
-        self._blocked = False
-        self._update_stopped()
-        self._update_accepting()
+        self._serving.block(False)
 
     # --- ClientGate, for the ordering layer
 
     def stop_clients(self) -> None:
         """Stop reading clients: the down queue has reached the water mark."""
-        self._gated = True
-        self._update_stopped()
+        self._serving.gate(True)
 
     def serve_clients(self) -> None:
         """Serve clients again, from the next :meth:`flush` on."""
-        self._gated = False
-        self._update_stopped()
+        self._serving.gate(False)
 
     # --- stopping and serving
 
-    def _update_stopped(self) -> None:
-        self._stopped = self._blocked or self._gated or self._full
-
-    def _update_accepting(self) -> None:
-        # New connections cost little and their bytes are held like all others, so
-        # the water mark, which comes and goes, does not touch the listeners.
-        crowded = self._stopped and self._admission.crowded
-        accepting = not (self._blocked or crowded)
-        if accepting != self._accepting:
-            self._accepting = accepting
-            if accepting:
-                self._host.resume_accepting()
-            else:
-                self._host.pause_accepting()
-
-    def _hold(self, session: Session) -> None:
-        if not session.held:
-            session.held = True
-            if session.resting:
-                self._resting.append(session)
-            else:
-                self._held.append(session)
-            session.transport.pause()
-
-    def _end_rest(self) -> None:
-        if self._pace.over(self._now):
-            for session in self._resting:
-                session.resting = False
-            self._held.extend(self._resting)
-            self._resting.clear()
-
     def _serve_held(self) -> None:
-        held = self._held
-        while held and not self._stopped:
-            session = held.popleft()
-            if session.resting:
-                self._resting.append(session)
-                continue
-            session.held = False
+        serving = self._serving
+        while (session := serving.next_held()) is not None:
             if session.state is _OPERATIONAL:
                 if session.chunks:
                     self._read_frames(session, session.take())
@@ -418,6 +355,7 @@ class Sessions:
         that send much send alike.  Everything but little-endian data goes the
         long way round through :func:`check_header`.
         """
+        serving = self._serving
         ordering = self.ordering
         submit = ordering.submit
         field = session.sender_field
@@ -434,9 +372,8 @@ class Sessions:
             if room <= 0:
                 room = WATER_MARK - ordering.queued()
                 if room <= 0:
-                    self._full = True
-                    self._update_stopped()
-            if self._stopped:
+                    serving.stop_full(True)
+            if serving.stopped:
                 break
             if data[at : at + MESSAGE_HEADER_SIZE] != header:
                 type_, sender, groups, hint, data_len = _unpack_header(data, at)
@@ -487,8 +424,8 @@ class Sessions:
         if at < end:
             session.needed = needed
             session.keep(data[at:])
-            if self._stopped:
-                self._hold(session)
+            if serving.stopped:
+                serving.hold(session)
 
     def _read_other(self, session: Session, data: bytes, at: int) -> int:
         """Take one frame that is not plain little-endian data; its size.
@@ -578,7 +515,7 @@ class Sessions:
     def _forget_handshake(self, session: Session) -> None:
         session.handshake = None
         self._admission.settle(session)
-        self._update_accepting()
+        self._serving.update_accepting()
 
     # --- ending
 
@@ -625,7 +562,7 @@ class Sessions:
         output = session.output
         size = len(frame)
         full = len(output) >= self._max_messages or output.size + size > self._max_bytes
-        if not full and not self._pace.spend(size, self._now):
+        if not full and not self._serving.outruns(size, self._now):
             return True
         if len(output):
             session.transport.flush()
@@ -637,10 +574,8 @@ class Sessions:
             return False
         if len(output) >= self._behind_messages or output.size + size > self._behind_bytes:
             sender = self._authorized.get(field_name(frame[4:36]))
-            if sender is not None and sender.state is _OPERATIONAL and not sender.resting:
-                sender.resting = True
-                self._pace.rest()
-                self._hold(sender)
+            if sender is not None and sender.state is _OPERATIONAL:
+                self._serving.rest(sender)
         return True
 
     # --- output outside of the message layer
