@@ -97,7 +97,7 @@ class DaemonProcess:
         except OSError:
             return False
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, if it lives."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
@@ -112,11 +112,11 @@ class DaemonProcess:
 
     def pause(self) -> None:
         """Stop it in its tracks."""
-        self.signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self.signal(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
 
     def output(self) -> str:
         """Its log so far."""
