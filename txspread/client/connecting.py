@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypedDict, cast
 
 from twisted.internet import endpoints, error
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
@@ -27,6 +27,21 @@ from txspread.client.requests import SAFE_GROUPS, SAFE_TOTAL
 from txspread.wire.constants import SpreadCode
 
 CONNECT_TIMEOUT: Final = 10.0
+
+
+class ConnectOptions(TypedDict, total=False):
+    """Options of :func:`connect` that the layers above hand through."""
+
+    priority: int
+    methods: Sequence[AuthenticationMethod]
+    timeout: float
+    silence_timeout: float | None
+    receive_limit: int
+    send_limit: int
+    max_groups: int
+    max_total: int
+    max_membership: int
+    reactor: IReactorTime | None
 
 
 def endpoint_for(reactor: IReactorTime, name: str | None) -> IStreamClientEndpoint:

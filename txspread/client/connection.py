@@ -131,18 +131,23 @@ class Connection(Protocol):
         groups: Name | Sequence[Name],
         body: bytes | bytearray | memoryview | Sequence[bytes],
         mess_type: int = 0,
+        *,
+        urgent: bool = False,
     ) -> int:
         """Send a message to one group or private group, or to several.
 
         Returns at once; frames of one reactor turn leave together.  ``body`` may be
-        a sequence of buffers.  Returns the number of body bytes.
+        a sequence of buffers.  Returns the number of body bytes.  An ``urgent`` message
+        is taken by a full buffer too: for the few small ones that a layer above this
+        one cannot do without.
 
         :raises WouldBlock: ``send_limit`` bytes wait already; see :meth:`drained`.
         :raises SpreadError: as :meth:`RequestEncoder.multicast`, or :attr:`reason`.
         """
         if self.reason is not None:
             raise self.reason.again()
-        self._outbox.put(self._session.multicast(service_type, groups, body, mess_type))
+        frame = self._session.multicast(service_type, groups, body, mess_type)
+        self._outbox.put(frame, force=urgent)
         if isinstance(body, list | tuple):
             return sum(len(part) for part in body)
         return len(body)
