@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 import wire_values as values
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wire_vectors import datagrams, files, load
 
@@ -132,6 +132,7 @@ marked = st.builds(
 
 
 @every_decoder
+@settings(max_examples=60)
 @given(data=st.binary(max_size=1500) | marked)
 @example(data=b"")
 @example(data=b"\xff" * 1472)
@@ -181,6 +182,7 @@ def test_damaged_recordings():
     assert tried > 3000
 
 
+@settings(max_examples=50)
 @given(form=values.form1s(), at=st.integers(0, 1500), byte=st.integers(0, 255))
 def test_one_wrong_byte_in_a_form_token(form, at, byte):
     data = bytearray(form.encode(form.byteorder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import wire_values as values
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_vectors import plain
 
@@ -171,6 +171,7 @@ def test_tokens(token, order, dialect):
     assert header.encode(dialect) == data[: dialect.token.size]
 
 
+@settings(max_examples=50)
 @given(values.form1s(), values.orders, values.dialects)
 def test_form1(form, order, dialect):
     if dialect is SPREAD_4_3:
@@ -185,6 +186,7 @@ def test_form1(form, order, dialect):
     assert parts.body.rep_counts.rep_index == form.rep_index
 
 
+@settings(max_examples=50)
 @given(values.form2s(), values.orders, values.dialects)
 def test_form2(form, order, dialect):
     if dialect is SPREAD_4_3:
