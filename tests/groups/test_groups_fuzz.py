@@ -20,7 +20,7 @@ D1, D2, D3 = (daemon.id for daemon in CONFIGURATION.daemons)
 REGULAR = MembershipId(D1, 20)
 
 LIMITS = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

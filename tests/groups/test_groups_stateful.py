@@ -25,6 +25,7 @@ daemons = st.sampled_from(sorted(DAEMONS))
 clients = st.sampled_from(CLIENTS)
 groups = st.sampled_from(["g", "h", "only", "G"])
 counts = st.integers(0, 6)
+some = st.integers(0, 3)
 
 
 def partitions(numbers: list[int]) -> list[list[str]]:
@@ -100,6 +101,13 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.ring.settle()
         for member in self.ring.members.values():
             assert member.groups.state is GroupsState.GOP
+
+    @rule(pairs=st.lists(st.tuples(clients, groups), min_size=1, max_size=8))
+    def populate(self, pairs: list[tuple[str, str]]) -> None:
+        """Let several clients join, and all of it be delivered."""
+        for client, group in pairs:
+            self.join(client, group)
+        self.settle()
 
     def calm(self) -> bool:
         return all(member.groups.state is GroupsState.GOP for member in self.ring.members.values())
@@ -221,12 +229,29 @@ class CascadeMachine(ReplicaMachine):
     def cascade(self, layout: list[list[str]], before: int, hole: int) -> None:
         self.ring.change(layout, before=before, hole=max(before, hole))
 
+    @rule(first=parts, delivered=some, second=parts, before=some, hole=counts)
+    def interrupt(
+        self,
+        first: list[list[str]],
+        delivered: int,
+        second: list[list[str]],
+        before: int,
+        hole: int,
+    ) -> None:
+        """A change in the midst of the exchange that another one has begun."""
+        self.ring.change(first)
+        for component in self.ring.components:
+            for member in component.members:
+                self.ring.order(member.name)
+            self.ring.deliver(component, delivered)
+        self.ring.change(second, before=before, hole=max(before, hole))
+
     def replica(self, member: Member) -> Any:
         return [(group.name, self.members(group)) for group in member.groups._table.in_order()]
 
 
 LIMITS = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
