@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from groups_harness import configuration_of, join, proc_id
+from groups_harness import FakeSession, configuration_of, join, proc_id
 from groups_replay import load
 from groups_ring import Ring
 
@@ -70,7 +70,7 @@ def test_recorded_states_are_rebuilt_byte_for_byte(scenario: str) -> None:
             and sent["from"] == sender
             and sent["fields"]["memb_id"]["time"] == time
         ]
-        table = GroupTable()
+        table = GroupTable(D1)
         # The message sent last was built first.
         for fields in [sent_one["fields"] for sent_one in reversed(sent)]:
             for group_fields in fields["groups"]:
@@ -100,7 +100,7 @@ def load_group(table: GroupTable, fields: dict[str, Any], position: dict[int, in
 
 
 def full_table(groups: int, members: int) -> GroupTable:
-    table = GroupTable()
+    table = GroupTable(D1)
     for number in range(groups):
         group = table.create(b"g%05d" % number, OLD, 1)
         for daemon, order in ((D1, 0), (D2, 1)):
@@ -131,13 +131,13 @@ def test_any_state_fits_messages_of_bounded_size_and_arrives_whole(
     for data, _ in messages:
         assert receiver.take(data) is Arrival.KEPT
     assert receiver.take(message(b"d3", (D3,))) is Arrival.COMPLETE
-    merged = GroupTable()
+    merged = GroupTable(D1)
     assert receiver.merge(merged) == [D1, D2]
     assert content(merged) == content(table)
 
 
 def test_a_record_that_does_not_fit_goes_on_in_the_next_message() -> None:
-    table = GroupTable()
+    table = GroupTable(D1)
     group = table.create(b"g", OLD, 1)
     for daemon, order in ((D1, 0), (D2, 1)):
         names = [b"#m%d#d%d" % (member, order + 1) for member in range(2000)]
@@ -150,7 +150,7 @@ def test_a_record_that_does_not_fit_goes_on_in_the_next_message() -> None:
 
 
 def test_a_group_entry_may_have_no_daemon_in_the_message_it_begins_in() -> None:
-    table = GroupTable()
+    table = GroupTable(D1)
     first = table.create(b"a", OLD, 1)
     table.put_record(first, record_of(D1, 0, OLD, [b"#m%d#d1" % n for n in range(3000)]))
     second = table.create(b"b", OLD, 1)
@@ -174,14 +174,14 @@ def test_it_is_complete_when_the_sets_add_up() -> None:
     assert not exchange.own_complete
     assert exchange.take(message(b"d1", (D1,))) is Arrival.COMPLETE
     assert exchange.own_complete
-    assert exchange.merge(GroupTable()) == [D2, D3]
+    assert exchange.merge(GroupTable(D1)) == [D2, D3]
 
 
 def test_only_complete_representatives_are_merged() -> None:
     exchange = exchange_at_d1()
     exchange.take(message(b"d2", None, (entry(b"g", (D2, (b"#x#d2",))),), last=False, set_size=1))
     exchange.take(message(b"d3", (D3,), (entry(b"h", (D3, (b"#y#d3",))),)))
-    table = GroupTable()
+    table = GroupTable(D1)
     assert exchange.merge(table) == [D3]
     assert list(table.groups) == [b"h"]
 
@@ -249,7 +249,7 @@ def test_messages_kept_of_one_representative_are_bounded(monkeypatch: pytest.Mon
 def merged(*entries: GroupEntry, table: GroupTable | None = None) -> GroupTable:
     exchange = Exchange(REGULAR, (D1, D2, D3), (D1,), CONFIGURATION)
     exchange.take(message(b"d2", (D2, D3), entries))
-    table = table or GroupTable()
+    table = table or GroupTable(D1)
     exchange.merge(table)
     return table
 
@@ -264,7 +264,7 @@ def test_the_changed_flag_of_the_representative_counts() -> None:
 
 
 def test_a_group_of_both_sides_is_changed() -> None:
-    table = GroupTable()
+    table = GroupTable(D1)
     group = table.create(b"g", MembershipId(D1, 60), 1)
     table.put_record(group, record_of(D1, 0, MembershipId(D1, 60), [b"#a#d1"]))
     merged(entry(b"g", (D3, (b"#z#d3",)), (D2, (b"#y#d2", b"#x#d2"))), table=table)
@@ -294,6 +294,20 @@ def test_one_who_is_listed_under_another_daemon_leaves_the_index_whole() -> None
     assert not table.groups
 
 
+def test_my_members_are_mine_whatever_a_peer_lists() -> None:
+    table = GroupTable(D1)
+    group = table.create(b"g", OLD, 1)
+    mine = record_of(D1, 0, OLD, [])
+    group.add_record(mine)
+    table.add_member(group, mine, b"#a#d1")
+    session = FakeSession(b"#a#d1")
+    table.add_local(group, session)
+    table.put_record(group, record_of(D2, 1, OLD, [b"#a#d1"]))
+    table.remove_record(group, D2)
+    assert group.fan_out == (session,)
+    assert table.groups_of(b"#a#d1") == [group]
+
+
 def test_a_state_of_several_messages_goes_through_a_ring() -> None:
     ring = Ring(CONFIGURATION)
     ring.client("#a#d1")
@@ -308,7 +322,7 @@ def test_a_state_of_several_messages_goes_through_a_ring() -> None:
 
 
 def test_sent_messages_have_the_ids_and_flags_of_the_groups() -> None:
-    table = GroupTable()
+    table = GroupTable(D1)
     group: Group = table.create(b"g", OLD, 7)
     group.changed = True
     record = DaemonMembers(D2, 1, MembershipId(D3, 9))

@@ -188,7 +188,7 @@ def test_what_is_kept_for_routing_is_bounded(
     for number in range(50):
         receivers(daemon, data("#x#d2", ["g1", f"none{number}"]))
         receivers(daemon, data("#x#d2", [f"#n{number}#d1"]))
-        assert len(router._lists) <= 4
+        assert len(router._table.fan_out_of_lists) <= 4
         assert len(router._private) <= 4
     assert receivers(daemon, data("#x#d2", ["g1", "none7"])) == ["a", "b"]
 

@@ -111,7 +111,7 @@ class Groups:
         self._tell = Teller(me.id, sessions)
         self._reform = reform
         self._state = GroupsState.GOP
-        self._table = GroupTable()
+        self._table = GroupTable(me.id)
         self._router = Router(self._table, sessions, self._my_name)
         self._fan_out = self._table.fan_out
         self._write = sessions.write

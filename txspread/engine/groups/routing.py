@@ -53,7 +53,6 @@ class Router:
         self._table = table
         self._sessions = sessions
         self._my_name = my_name
-        self._lists: dict[bytes, tuple[int, tuple[LocalSession, ...]]] = {}
         self._private: dict[bytes, bytes | None] = {}
 
     def one(self, name_field: bytes) -> tuple[LocalSession, ...]:
@@ -69,10 +68,10 @@ class Router:
 
     def many(self, fields: bytes) -> tuple[LocalSession, ...]:
         """Receivers of a message to the names of a whole group array, each once."""
-        generation = self._table.generation
-        kept = self._lists.get(fields)
-        if kept is not None and kept[0] == generation:
-            return kept[1]
+        lists = self._table.fan_out_of_lists
+        kept = lists.get(fields)
+        if kept is not None:
+            return kept
         chosen: dict[int, LocalSession] = {}
         private = False
         for at in range(0, len(fields), MAX_GROUP_NAME):
@@ -82,9 +81,9 @@ class Router:
                 chosen[id(session)] = session
         targets = tuple(chosen.values())
         if not private:
-            if len(self._lists) >= _MAX_LISTS:
-                self._lists.clear()
-            self._lists[fields] = (generation, targets)
+            if len(lists) >= _MAX_LISTS:
+                lists.clear()
+            lists[fields] = targets
         return targets
 
     def names_group(self, fields: bytes) -> bool:

@@ -143,7 +143,8 @@ class Group:
 class GroupTable:
     """All groups of the ring, with the indexes that keep events cheap."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: ProcId) -> None:
+        self._me = me
         self.groups: dict[bytes, Group] = {}
         """By name."""
         self.fan_out: dict[bytes, tuple[LocalSession, ...]] = {}
@@ -151,8 +152,8 @@ class GroupTable:
         the router has looked up since the group's local members last changed."""
         self._sorted: list[Group] | None = []
         self._groups_of: dict[bytes, set[Group]] = {}
-        self.generation = 0
-        """Grows with every change of who receives messages here."""
+        self.fan_out_of_lists: dict[bytes, tuple[LocalSession, ...]] = {}
+        """The same for whole group arrays; emptied when any local member changes."""
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -171,7 +172,7 @@ class GroupTable:
         """Add a group; the caller gives it a member."""
         group = self.groups[name] = Group(name, name_field(name), membership_id, index)
         self._sorted = None
-        self.generation += 1
+        self.fan_out_of_lists.clear()
         return group
 
     def remove(self, group: Group) -> None:
@@ -181,7 +182,7 @@ class GroupTable:
         del self.groups[group.name]
         self.fan_out.pop(group.name_field, None)
         self._sorted = None
-        self.generation += 1
+        self.fan_out_of_lists.clear()
 
     def add_member(self, group: Group, record: DaemonMembers, name: bytes) -> bool:
         """Add a member to a daemon's record; False if it is there already."""
@@ -200,7 +201,8 @@ class GroupTable:
         self._forget(name, group)
         if not record.names:
             group.drop_record(proc_id)
-        self._remove_local(group, name)
+        if proc_id == self._me:
+            self._remove_local(group, name)
         if not group.daemons:
             self.remove(group)
         return True
@@ -224,18 +226,19 @@ class GroupTable:
         group.drop_record(proc_id)
         for name in names:
             self._forget(name, group)
-            self._remove_local(group, name)
+            if proc_id == self._me:
+                self._remove_local(group, name)
 
     def add_local(self, group: Group, session: LocalSession) -> None:
         """Let a session receive the group's messages."""
         group.add_local(session)
         self.fan_out.pop(group.name_field, None)
-        self.generation += 1
+        self.fan_out_of_lists.clear()
 
     def _remove_local(self, group: Group, name: bytes) -> None:
         if group.remove_local(name):
             self.fan_out.pop(group.name_field, None)
-            self.generation += 1
+            self.fan_out_of_lists.clear()
 
     def reorder(self, position: Mapping[ProcId, int]) -> None:
         """Sort every group's daemons by another configuration."""
