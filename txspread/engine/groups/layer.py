@@ -223,8 +223,7 @@ class Groups:
             )
             return
         fields = message[MESSAGE_HEADER_SIZE:end]
-        event = TRANSITIONS[self._state, Event.DATA]
-        if event.action is Action.ROUTE_PRIVATE and self._router.names_group(fields):
+        if self._regular == _NEVER and self._router.names_group(fields):
             # Whoever sent it was not in this membership's exchange.
             self._log.drop(
                 "message during exchange",
@@ -447,8 +446,8 @@ class Groups:
 
     def _enter(self, state: GroupsState) -> None:
         self._state = state
-        exchanging = state in (GroupsState.GGATHER, GroupsState.GGT)
-        self._regular = _NEVER if exchanging else ENDIAN_MARKER
+        free = TRANSITIONS[state, Event.DATA].action is Action.ROUTE
+        self._regular = ENDIAN_MARKER if free else _NEVER
 
     def _mark_lost(self) -> None:
         changes.mark_lost(self._table, self._tell, self._trans_members, self._trans_id)
