@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tool_sessions import Tool, arguments, outputs, pattern, recorded_session, replay
+from tool_sessions import Tool, arguments, outputs, pattern, play, recorded_session, replay
 
 import txspread.blocking as spread
 from txspread.client.messages import MembershipMessage, RejectMessage, TransitionMessage
@@ -48,20 +48,10 @@ def test_two_users_talk_as_they_did_when_they_were_recorded(daemon):
         Tool("spuser", arguments(session, address)) as anna,
         Tool("sptuser", arguments(other, address)) as bert,
     ):
-        plays = {
-            "a": (anna, session["transcript"], [0]),
-            "b": (bert, other["transcript"], [0]),
-        }
+        plays = {"a": (anna, session["transcript"]), "b": (bert, other["transcript"])}
 
         def go(who, steps):
-            """Play this many inputs, each when all output before it has come."""
-            tool, transcript, position = plays[who]
-            for _ in range(steps):
-                while "out" in transcript[position[0]]:
-                    tool.expect(pattern(transcript[position[0]]["out"], address))
-                    position[0] += 1
-                tool.type(transcript[position[0]]["in"].replace("#d2", "#d1"))
-                position[0] += 1
+            play(*plays[who], address, steps)
 
         go("a", 1)
         anna.wait_for("Due to the JOIN of #anna#d1")

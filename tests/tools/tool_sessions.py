@@ -35,6 +35,7 @@ def pattern(text: str, address: str) -> str:
     text = re.escape(text.replace("#d2", "#d1"))
     text = re.sub(r"15520(@127\\\.0\\\.[01]\\\.[12])?", lambda _: re.escape(address), text)
     text = re.sub(r"grp\\ id\\ is\\ \d+\\ \d+", r"grp\\ id\\ is\\ -?\\d+\\ \\d+", text)
+    text = re.sub(r"mbox\\ =\\ \d", r"mbox\\ =\\ \\d+", text)
     text = re.sub(r"\\#r\d+\\-\d+", r"\\#r\\d+-\\w+", text)
     return text
 
@@ -102,6 +103,14 @@ class Tool:
                         + self.process.stderr.read().decode()
                     )
                 self.printed += data.decode()
+
+
+def play(tool: Tool, transcript: list[dict[str, str]], address: str, steps: int) -> None:
+    """Play this many inputs, each when all output before it has come; uses them up."""
+    for _ in range(steps):
+        while "out" in transcript[0]:
+            tool.expect(pattern(transcript.pop(0)["out"], address))
+        tool.type(transcript.pop(0)["in"].replace("#d2", "#d1"))
 
 
 def replay(module: str, name: str, address: str) -> None:

@@ -177,6 +177,16 @@ class Mailbox:
         finally:
             self._receive_lock.release()
 
+    def send_message(
+        self, service_type: int, groups: Name | Sequence[Name], body: bytes, message_type: int = 0
+    ) -> None:
+        """Send with any service bits that a client may set (``SUBGROUP_CAST`` included)."""
+        self._check("multicast")
+        try:
+            self._send(self._session.multicast(service_type, groups, body, message_type))
+        except SpreadError as problem:
+            raise error_from(problem) from problem
+
     def poll(self) -> int:
         """Bytes that wait to be received; 0 also on a connection that has failed."""
         self._check("poll")
@@ -226,10 +236,7 @@ class Mailbox:
         if service_type & ~(REGULAR_MESS | SELF_DISCARD):
             raise ValueError("invalid service type")
         body = name_bytes(message) if isinstance(message, str) else bytes(message)
-        try:
-            self._send(self._session.multicast(service_type, groups, body, message_type))
-        except SpreadError as problem:
-            raise error_from(problem) from problem
+        self.send_message(service_type, groups, body, message_type)
         return len(body)
 
     def _send(self, frame: bytes) -> None:
