@@ -80,15 +80,6 @@ class TestReceiving:
         assert everything(receiver) == sent
         assert sender.calls < 10
 
-    def test_a_train_in_a_small_slot_is_not_asked_for(self, kind, sending, receiving):
-        receiver = make_receiver(receiving, 1)
-        sender = BatchSender(sending, [])
-        for _ in range(3):
-            sender.send(b"abc", receiving.getsockname())
-        sender.flush()
-        assert receiver.receive() == [b"abc"]
-        assert receiver.full
-
 
 def test_single_receiver_stands_in_where_the_library_has_no_batches(receiving, monkeypatch):
     monkeypatch.setattr(batch_receive.ctypes, "CDLL", lambda *_, **__: object())

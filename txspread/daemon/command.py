@@ -221,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         authentication=authentication,
         activity=activity,
         state_directory=options.state_directory,
+        linger=True,
     )
     return run(service, log)
 

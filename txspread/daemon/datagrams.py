@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final, Protocol
 
-from txspread.daemon.batch_receive import SLOTS, make_receiver
+from txspread.daemon.batch_receive import SingleReceiver, make_receiver
 from txspread.daemon.hub import READ, Hub
 from txspread.engine.node_interfaces import Channel
 
@@ -42,12 +42,14 @@ class DatagramSocket:
         self.channel = channel
         self.interest = READ
         self.watched = 0
-        self.receiver = make_receiver(opened, 1 if channel is Channel.TOKEN else SLOTS)
-        self._descriptor = opened.fileno()
+        self.receiver = (
+            SingleReceiver(opened) if channel is Channel.TOKEN else make_receiver(opened)
+        )
+        self.descriptor = opened.fileno()
 
     def fileno(self) -> int:
         """The descriptor."""
-        return self._descriptor
+        return self.descriptor
 
     def readable(self) -> None:
         """Never called: the hub asks the :class:`DatagramReader`."""
@@ -87,29 +89,37 @@ class DatagramReader:
         for one in sockets:
             hub.add(one, datagrams=True)
 
-    def receive(self) -> None:
-        """Read one bounded batch."""
+    def receive(self, ready: Container[int] | None = None) -> None:
+        """Read one bounded batch.
+
+        Args:
+            ready: descriptors known to be readable; None: all are tried.
+
+        """
         engine = self._engine
         if engine.prefer_tokens:
-            if not self._read_tokens():
+            if not self._read_tokens(ready):
                 for one in self._data:
-                    self._take(one)
+                    if ready is None or one.descriptor in ready:
+                        self._take(one)
             return
         left = BATCH
         for one in self._data:
+            if ready is not None and one.descriptor not in ready:
+                continue
             while left > 0:
                 left -= self._take(one)
                 if engine.prefer_tokens:
                     return
                 if not one.receiver.full:
                     break
-        self._read_tokens()
+        self._read_tokens(ready)
 
-    def _read_tokens(self) -> bool:
-        """Read a token, or what has queued up behind it; tells whether there was one."""
+    def _read_tokens(self, ready: Container[int] | None) -> bool:
+        """Read one token from each socket; tells whether there was one."""
         found = False
         for one in self._tokens:
-            if self._take(one):
+            if (ready is None or one.descriptor in ready) and self._take(one):
                 found = True
         return found
 

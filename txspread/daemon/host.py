@@ -13,7 +13,7 @@ import random
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from txspread.config.model import Configuration, Daemon
@@ -127,6 +127,7 @@ class DaemonHost:
             None for a daemon without one.
         engine_factory: makes the engine.
         activity: told of connections that come and go.
+        linger: see :class:`~txspread.daemon.hub.EpollHub`.
         left: called once, in a later turn, when the engine wants the daemon to end.
 
     """
@@ -141,6 +142,7 @@ class DaemonHost:
         socket_directory: str | None = DEFAULT_SOCKET_DIRECTORY,
         engine_factory: EngineFactory = make_node,
         activity: ActivityLog | None = None,
+        linger: bool = False,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -150,6 +152,7 @@ class DaemonHost:
         self.socket_directory = socket_directory
         self._engine_factory = engine_factory
         self._activity = activity
+        self._linger = linger
         self._left = left
         self._accepting = True
         self._datagram_sockets: list[DatagramSocket] = []
@@ -221,7 +224,7 @@ class DaemonHost:
         """Start the engine and serve; :meth:`open` first."""
         assert self._sending is not None
         now = time.monotonic()
-        hub = self._hub = make_hub(self.reactor, self)
+        hub = self._hub = make_hub(self.reactor, self, linger=self._linger)
         self.sender = BatchSender(self._sending, token_addresses(self.configuration))
         self.engine = self._engine_factory(self.configuration, self.me, self, self.alarms, now)
         self._reader = DatagramReader(
@@ -352,11 +355,11 @@ class DaemonHost:
         assert self.engine is not None
         return self.engine.next_timer()
 
-    def receive_datagrams(self) -> None:
+    def receive_datagrams(self, ready: Container[int] | None) -> None:
         """See :meth:`~txspread.daemon.hub.Turn.receive_datagrams`."""
         assert self._reader is not None
         assert self.sender is not None
-        self._reader.receive()
+        self._reader.receive(ready)
         self.sender.flush()
 
     def end_turn(self, now: float) -> None:

@@ -49,6 +49,8 @@ class SpreadService(Service):
         trace: takes the engine's structured trace.
         state_directory: where the last time of a membership id is kept for the
             next process (:mod:`txspread.daemon.time_file`); None: it is not.
+        linger: wait in the daemon's own loop for a moment when its work is done; see
+            :class:`~txspread.daemon.hub.EpollHub`.  For a process of its own.
         left: called with a reason when the engine wants the daemon to end, which
             by default just stops the service.
 
@@ -73,6 +75,7 @@ class SpreadService(Service):
         activity: ActivityLog | None = None,
         trace: TraceSink | None = None,
         state_directory: str | None = None,
+        linger: bool = False,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -93,6 +96,7 @@ class SpreadService(Service):
             time_used=self._times.keep,
         )
         self._activity = activity
+        self._linger = linger
         self._alive: LoopingCall | None = None
         self.left = left
         """Called with a reason when the engine wants the daemon to end."""
@@ -122,6 +126,7 @@ class SpreadService(Service):
             socket_directory=self._socket_directory,
             engine_factory=self._engine_factory,
             activity=self._activity,
+            linger=self._linger,
             left=self._on_left,
         )
         host.open()
