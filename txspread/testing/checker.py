@@ -20,6 +20,7 @@ right configuration        a message belongs to one regular configuration: who
 failure atomicity          daemons that come along together have delivered the same
 agreed order               any two messages are delivered in one order everywhere
 FIFO                       a sender's messages in its order, none left out
+self delivery              a daemon that lives on delivers what its clients sent
 causal                     an answer is never delivered before, or without, its cause
 safe                       what a member delivers as SAFE in a configuration, every
                            member of it delivers, unless it crashes
@@ -186,12 +187,11 @@ def _alternation(trace: Trace) -> Iterator[str]:
 
 
 def _right_configuration(trace: Trace) -> Iterator[str]:
-    home: dict[MessageId, MembershipId] = {}
+    home = _homes(trace)
     for history in trace.daemons:
         for stretch in stretches(history):
             for delivery in stretch.all:
-                known = home.setdefault(delivery.message, stretch.regular.id)
-                # A ring of one that never installed has an id of its own; so has each.
+                known = home[delivery.message]
                 if known != stretch.regular.id:
                     yield (
                         f"{delivery.message!r} was delivered in {_id(known)} "
@@ -252,16 +252,33 @@ def _fifo(trace: Trace) -> Iterator[str]:
         order = {message: number for number, message in enumerate(ordered)}
         for history in trace.daemons:
             for stretch in stretches(history):
-                before = [order[d.message] for d in stretch.before if d.message in order]
-                everything = [order[d.message] for d in stretch.all if d.message in order]
-                if everything != sorted(everything):
-                    yield f"{stretch.where}: {client.private_group!r} out of order: {everything}"
-                elif before and before[-1] - before[0] != len(before) - 1:
-                    yield f"{stretch.where}: {client.private_group!r} has gaps: {before}"
+                got = [order[d.message] for d in stretch.all if d.message in order]
+                if got != sorted(got):
+                    yield f"{stretch.where}: {client.private_group!r} out of order: {got}"
+                elif got and got[-1] - got[0] != len(got) - 1:
+                    yield f"{stretch.where}: {client.private_group!r} has gaps: {got}"
+
+
+def _self_delivery(trace: Trace) -> Iterator[str]:
+    """What a client sent that was there to the end has been delivered at its daemon."""
+    last: dict[ProcId, DaemonHistory] = {}
+    for history in trace.daemons:
+        last[history.proc_id] = history
+    for client in trace.clients:
+        home = last.get(client.proc_id)
+        if home is None or home.crashed or not client.alive:
+            continue
+        delivered = {event.message for event in home.events if isinstance(event, Delivery)}
+        for sent in client.sent:
+            if sent.message not in delivered:
+                yield (
+                    f"{format_address(home.proc_id)} never delivered {sent.message!r} "
+                    f"of its client {client.private_group!r}"
+                )
 
 
 def _causal(trace: Trace) -> Iterator[str]:
-    """An answer is not delivered before a cause that is delivered at all."""
+    """An answer is not delivered before its cause, nor without it in the same ring."""
     causes: dict[MessageId, MessageId] = {}
     unordered: set[MessageId] = set()
     for client in trace.clients:
@@ -277,6 +294,7 @@ def _causal(trace: Trace) -> Iterator[str]:
             ]
             if seen and sent.message not in unordered:
                 causes[sent.message] = seen[-1]
+    home = _homes(trace)
     for history in trace.daemons:
         place = {
             event.message: number
@@ -285,11 +303,27 @@ def _causal(trace: Trace) -> Iterator[str]:
         }
         for message, number in place.items():
             cause = causes.get(message)
-            if cause is not None and place.get(cause, -1) > number:
-                yield (
-                    f"{format_address(history.proc_id)} delivered {message!r} "
-                    f"before its cause {cause!r}"
-                )
+            if cause is None or place.get(cause, number) < number:
+                continue
+            if cause in place:
+                how = "before"
+            elif home.get(cause) == home[message]:
+                how = "without"
+            else:
+                continue
+            yield (
+                f"{format_address(history.proc_id)} delivered {message!r} {how} its cause {cause!r}"
+            )
+
+
+def _homes(trace: Trace) -> dict[MessageId, MembershipId]:
+    """The regular configuration that each delivered message belongs to."""
+    home: dict[MessageId, MembershipId] = {}
+    for history in trace.daemons:
+        for stretch in stretches(history):
+            for delivery in stretch.all:
+                home.setdefault(delivery.message, stretch.regular.id)
+    return home
 
 
 def _safe(trace: Trace) -> Iterator[str]:
@@ -334,6 +368,7 @@ PROPERTIES: dict[str, Callable[[Trace], Iterator[str]]] = {
     "failure atomicity": _failure_atomicity,
     "agreed order": _agreed_order,
     "FIFO": _fifo,
+    "self delivery": _self_delivery,
     "causal": _causal,
     "safe": _safe,
 }

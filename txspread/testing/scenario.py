@@ -123,6 +123,8 @@ class Run:
             "slow": self._slow_down,
             "clock": self._step_clock,
             "snare": self._lay_snare,
+            "hole": self._dig_hole,
+            "ambush": self._lay_ambush,
             "read": self._read_or_not,
         }
         kinds, shares = list(self.plan.shares), list(self.plan.shares.values())
@@ -259,6 +261,76 @@ class Run:
                 draw.choice(names),
             )
         )
+
+    def _dig_hole(self) -> None:
+        """Take a daemon away of whose last packets some are lost and others are not.
+
+        If nobody has a packet that came before others, the daemons that are left have
+        to agree on what may still be delivered behind it.
+        """
+        draw = self._random
+        clients = self.recorder.connected()
+        if not clients:
+            return
+        victim = draw.choice(clients).daemon
+        talkers = [client for client in clients if client.daemon is victim]
+        talkers += draw.sample(clients, min(len(clients), 3))
+        for number in range(draw.randint(5, 40)):
+            self.network.clock.after(number * 0.0003, lambda: self._say(draw.choice(talkers)))
+        begin = draw.uniform(0, 0.01)
+        copies = draw.randint(1, 3) * len(self.network.daemons)
+        snare = Snare("data", copies, victim.daemon.name)
+        self.network.clock.after(begin, lambda: self._lay(snare))
+        end = begin + draw.choice([0.0005, 0.001, 0.002, 0.004])
+        if draw.random() < 0.5:
+            self.network.clock.after(end, lambda: self._kill(victim))
+        else:
+            rest = [name for name in self.network.daemons if name != victim.daemon.name]
+            self.network.clock.after(end, lambda: self._split(rest))
+
+    def _lay_ambush(self) -> None:
+        """Begin a membership change and disturb it when FORM2 is under way."""
+        draw = self._random
+        names = list(self.network.daemons)
+        count = draw.randint(1, 2 * len(names))
+        self.snares.lay(Snare("form2", count, takes=False, action=self._pounce))
+        what = draw.random()
+        if what < 0.4:
+            self._split(draw.sample(names, draw.randint(1, len(names) - 1)))
+        elif what < 0.7:
+            self._daemon().crash()
+
+    def _pounce(self) -> None:
+        """Something bad, within the milliseconds that recovery takes."""
+        if not self._storm:
+            return
+        draw = self._answering
+        names = list(self.network.daemons)
+        what = draw.random()
+        if what < 0.3:
+            lost = Snare(draw.choice(["token", "form2"]), draw.randint(1, 6))
+            self.network.clock.after(draw.uniform(0, 0.002), lambda: self._lay(lost))
+        elif what < 0.5:
+            lost = Snare("data", draw.randint(1, 20), receiver=draw.choice(names))
+            self._lay(lost)
+        elif what < 0.7:
+            victim = self.network.daemons[draw.choice(names)]
+            self.network.clock.after(draw.uniform(0, 0.003), lambda: self._kill(victim))
+        else:
+            side = draw.sample(names, draw.randint(1, len(names) - 1))
+            self.network.clock.after(draw.uniform(0, 0.003), lambda: self._split(side))
+
+    def _kill(self, daemon: VirtualDaemon) -> None:
+        if self._storm:
+            daemon.crash()
+
+    def _lay(self, snare: Snare) -> None:
+        if self._storm:
+            self.snares.lay(snare)
+
+    def _split(self, names: list[str]) -> None:
+        if self._storm:
+            self.network.partition(names)
 
     def _split_or_heal(self) -> None:
         draw = self._random

@@ -1,10 +1,13 @@
-"""Losses aimed at one kind of datagram, for faults that chance alone rarely makes.
+"""Faults aimed at one kind of datagram, which chance alone rarely makes.
 
 A formation is over in a millisecond and takes a handful of datagrams; losing just
-the second FORM2, or all tokens to one daemon, needs a snare that waits for it.
+the second FORM2, or all tokens to one daemon, or killing a daemon in the middle of
+it, needs a snare that waits for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from attrs import define
 
@@ -38,7 +41,7 @@ def kind_of(data: bytes, channel: Channel) -> str:
 
 @define
 class Snare:
-    """Takes the next datagrams that match, one copy each."""
+    """Takes the next datagrams that match, one copy each; then calls ``action``."""
 
     kind: str
     """One of :data:`KINDS`."""
@@ -48,6 +51,10 @@ class Snare:
     """Name of the daemon that sends; None: whoever."""
     receiver: str | None = None
     """Name of the daemon that would receive; None: whoever."""
+    takes: bool = True
+    """Whether what it matches is lost; else it only counts."""
+    action: Callable[[], None] | None = None
+    """What happens with the last one."""
 
 
 class Snares:
@@ -82,5 +89,7 @@ class Snares:
                     self._set.remove(snare)
                     if not self._set:
                         self._network.tap = None
-                return False
+                    if snare.action is not None:
+                        snare.action()
+                return not snare.takes
         return True
