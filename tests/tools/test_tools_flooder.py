@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from tool_sessions import Tool, arguments, outputs, pattern, recorded_session, replay
 
 import txspread.blocking as spread
-from tool_sessions import Tool, arguments, outputs, pattern, recorded_session, replay
 from txspread.tools.spflooder import parse_flood_options
 
 pytest_plugins = ["client_fixtures"]
@@ -27,15 +27,17 @@ def test_a_receiver_and_a_sender(daemon):
     session = recorded_session("spflooder_ro")
     with Tool("spflooder", arguments(session, daemon.tcp)) as receiver:
         receiver.wait_for("Only receiving")
-        joined = threading_free_join(daemon)
-        with Tool("spflooder", ["-u", "fl4", "-s", daemon.tcp, *"-m 2500 -b 100 -wo".split()]) as s:
+        joined = wait_for_receiver(daemon)
+        with Tool(
+            "spflooder", ["-u", "fl4", "-s", daemon.tcp, *["-m", "2500", "-b", "100", "-wo"]]
+        ) as s:
             assert s.finish() == 0
         assert receiver.finish() == 0
         joined.disconnect()
         assert re.fullmatch(pattern(outputs(session), daemon.tcp), receiver.printed)
 
 
-def threading_free_join(daemon):
+def wait_for_receiver(daemon):
     """Wait until the flooder is in its group: join it as well and look."""
     mbox = spread.connect(daemon.tcp, "look")
     mbox.join("flooder")

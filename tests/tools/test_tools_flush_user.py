@@ -4,9 +4,9 @@ import os
 import subprocess
 
 import pytest
+from tool_sessions import Tool, arguments, pattern, play, recorded_session, replay
 
 import txspread.blocking as spread
-from tool_sessions import Tool, arguments, pattern, play, recorded_session, replay
 
 pytest_plugins = ["client_fixtures"]
 
@@ -17,10 +17,14 @@ def test_what_is_printed_without_a_daemon(name):
 
 
 def settle(daemon):
-    """Wait until everything sent before has been ordered and delivered."""
+    """Wait until everything sent before has been ordered and delivered.
+
+    Upstream's daemon takes one message of each client in turn.
+    """
     with spread.connect(daemon.tcp, "settle") as probe:
-        probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
-        probe.receive(timeout=20)
+        for _ in range(20):
+            probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
+            probe.receive(timeout=20)
 
 
 def test_two_users_agree_on_views_as_they_did_when_they_were_recorded(daemon):

@@ -4,8 +4,8 @@ import socket
 import struct
 
 import pytest
-
 from tool_sessions import Tool, outputs, recorded_session, replay
+
 from txspread.tools.udp_loss import LossCounter, decode, encode
 
 
