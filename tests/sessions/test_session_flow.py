@@ -270,6 +270,28 @@ def test_healthy_reader_in_a_large_batch_is_written_to_and_nothing_rests() -> No
     assert len(reader.frames()) == 2400
 
 
+def test_sender_that_waits_for_the_ring_rests_too() -> None:
+    world = World(immediate=False)
+    reader = world.connect(b"slow", capacity=0)
+    writer = world.connect(b"writer")
+    for _ in range(500):
+        world.sessions.write(reader.session, b"waiting")
+    message = writer.message(FIFO, [b"#slow#d1"])
+    writer.send(message * 450)
+    world.sessions.stop_clients()
+    writer.send(message)
+    assert writer.transport.paused
+    world.ordering.run()
+    world.sessions.serve_clients()
+    submitted = len(world.ordering.submitted)
+    world.turn()
+    assert writer.transport.paused
+    assert len(world.ordering.submitted) == submitted
+    world.timer(WINDOW)
+    assert len(world.ordering.submitted) == submitted + 1
+    assert not writer.transport.paused
+
+
 # --- the water mark
 
 
@@ -356,6 +378,9 @@ def test_accepting_goes_on_at_the_water_mark_and_requests_wait() -> None:
     assert client.transport.take() == b""
     world.timer(5)
     assert not client.transport.closed
+    due = world.sessions.next_timer()
+    assert due is not None
+    assert due > world.now
     world.sessions.serve_clients()
     world.turn()
     assert client.session.operational
