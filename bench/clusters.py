@@ -231,6 +231,18 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
+def idle_shares(clusters: list[Cluster], seconds: float = 2.0) -> list[float | None]:
+    """Share of a core that each daemon of each cluster uses while nothing happens."""
+    time.sleep(1.0)
+    before = [cluster.cpu() for cluster in clusters]
+    time.sleep(seconds)
+    after = [cluster.cpu() for cluster in clusters]
+    return [
+        None if first is None or last is None else (last - first) / seconds / len(cluster.members)
+        for cluster, first, last in zip(clusters, before, after, strict=True)
+    ]
+
+
 def _free_addresses(count: int) -> list[tuple[str, int]]:
     """One loopback address and port for each daemon, with its neighbour port free, too."""
     found: list[tuple[str, int]] = []

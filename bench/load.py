@@ -46,13 +46,20 @@ class Load:
         receivers: where each receiver connects.
         body: bytes of each message's body.
         service: service type bit.
+        rate: messages a second of all senders together; None: as fast as it goes.
 
     """
 
     def __init__(
-        self, senders: list[Address], receivers: list[Address], body: int, service: int
+        self,
+        senders: list[Address],
+        receivers: list[Address],
+        body: int,
+        service: int,
+        rate: float | None = None,
     ) -> None:
         self.body = body
+        self._rate = None if rate is None else rate / len(senders)
         self._senders = senders
         self._receivers = receivers
         self._sent: Any = RawArray(ctypes.c_uint64, len(senders))
@@ -116,6 +123,9 @@ class Load:
         frame = client.data_frame(GROUP, bytes(self.body), self._service)
         most = window(self.body) // max(1, len(self._senders))
         count = max(1, min(most // 4, _BATCH_BYTES // len(frame)))
+        if self._rate is not None:
+            # Even pacing: a thousand batches a second at most.
+            count = max(1, min(count, int(self._rate / 1000)))
         batch = frame * count
         client.socket.settimeout(None)
         self._ready[number] = 1
@@ -124,7 +134,12 @@ class Load:
         sent, share = 0, len(self._senders)
         received = self._received
         send = client.socket.sendall
+        begin = time.perf_counter()
         while True:
+            if self._rate is not None:
+                ahead = begin + sent / self._rate - time.perf_counter()
+                if ahead > 0:
+                    time.sleep(ahead)
             while sent + count - min(received) // share > most:
                 time.sleep(0.0002)
             send(batch)
@@ -174,18 +189,12 @@ def _run(function: Any, *arguments: Any) -> None:
 
 
 def latencies(
-    sender: Address,
-    receivers: list[Address],
-    body: int,
-    service: int,
-    seconds: float,
-    rate: float | None = None,
+    sender: Address, receivers: list[Address], body: int, service: int, seconds: float
 ) -> list[float]:
     """Seconds from the writing of a message to its arrival, for each receiver.
 
-    One process does it all, so there is one clock.  Without a ``rate`` the next
-    message is sent when the last one has arrived everywhere; with one, messages
-    are sent by the clock, that many in a second, whatever comes back.
+    One process does it all, so there is one clock.  The next message is sent when the
+    last one has arrived everywhere.
     """
     clients = []
     for address in receivers:
@@ -215,15 +224,11 @@ def latencies(
             break
         if now - begin > seconds + 5:
             raise RuntimeError("messages are missing")
-        due = arrived == sent * len(clients) if rate is None else sent <= (now - begin) * rate
-        if due and now - begin <= seconds:
+        if arrived == sent * len(clients):
             _STAMP.pack_into(frame, stamp_at, sent, time.perf_counter())
             source.socket.sendall(frame)
             sent += 1
-            if rate is not None:
-                continue
-        wait = 1.0 if rate is None else max(0.0, begin + sent / rate - now)
-        for descriptor, _ in poller.poll(min(wait, 1.0)):
+        for descriptor, _ in poller.poll(1.0):
             number = index[descriptor]
             data = clients[number].socket.recv(_READ_BYTES)
             now = time.perf_counter()

@@ -7,16 +7,26 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from attrs import asdict, define, field
 
+from bench.detection import Detection
 from bench.workloads import Result, Workload
 
-METRICS = ("rate", "megabytes", "cpu", "p50", "p99", "daemon_busy", "generator_busy")
-LESS_IS_BETTER = ("cpu", "p50", "p99")
+METRICS = (
+    "rate",
+    "megabytes",
+    "cpu",
+    "p50",
+    "p99",
+    "half_p50",
+    "half_p99",
+    "daemon_busy",
+    "generator_busy",
+)
 
 
 @define
@@ -74,6 +84,8 @@ def _line(series: Series, reference: Series | None) -> str:
         ("cpu", "µs CPU", 2),
         ("p50", "µs p50", 0),
         ("p99", "µs p99", 0),
+        ("half_p50", "µs p50 loaded", 0),
+        ("half_p99", "µs p99 loaded", 0),
     ):
         value = series.median(metric)
         if value is None:
@@ -92,7 +104,32 @@ def _line(series: Series, reference: Series | None) -> str:
     return "  ".join(parts)
 
 
-def write_json(table: Sequence[Sequence[Series]], base: str | None, path: Path) -> None:
+def print_detections(detections: Sequence[Detection], kinds: Sequence[str], output: TextIO) -> None:
+    """How long it took the survivors' clients to hear of a killed daemon."""
+    for what in dict.fromkeys((one.daemons, one.timeouts) for one in detections):
+        print(f"\n{what[0]} daemons, one killed, {what[1]} timeouts", file=output)
+        for kind in kinds:
+            values = [
+                value
+                for one in detections
+                if (one.daemons, one.timeouts) == what and one.kind == kind
+                for value in one.seconds
+            ]
+            if values:
+                print(
+                    f"  {kind}  median {1000 * statistics.median(values):,.0f} ms, "
+                    f"largest {1000 * max(values):,.0f} ms, {len(values)} clients",
+                    file=output,
+                )
+
+
+def write_json(
+    table: Sequence[Sequence[Series]],
+    base: str | None,
+    path: Path,
+    idle: Mapping[str, float],
+    detections: Sequence[Detection],
+) -> None:
     """Everything that was measured, and the machine it was measured on."""
     document = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -104,6 +141,8 @@ def write_json(table: Sequence[Sequence[Series]], base: str | None, path: Path) 
         },
         "base": base,
         "workloads": [_workload(row, base) for row in table],
+        "idle_share_of_a_core": dict(idle),
+        "detection": [asdict(one) for one in detections],
     }
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -64,6 +64,9 @@ class Result:
     p50: float | None = None
     """Microseconds from writing to arrival, one message at a time."""
     p99: float | None = None
+    half_p50: float | None = None
+    """The same while others send at half of the slowest kind's peak."""
+    half_p99: float | None = None
     samples: int = field(default=0)
 
 
@@ -105,17 +108,45 @@ def measure(
     if throughput:
         _measure_throughput(cluster, workload, seconds, result)
     if latency and workload.senders == 1:
-        _measure_latency(cluster, workload, min(seconds, 1.0), result)
+        found = _latencies(cluster, workload, min(seconds, 1.0))
+        result.p50, result.p99 = _percentiles(found)
+        result.samples = len(found)
     return result
+
+
+def measure_loaded(
+    cluster: Cluster, workload: Workload, seconds: float, rate: float, result: Result
+) -> None:
+    """Add the latency under a load of ``rate`` messages a second to a result.
+
+    Raises:
+        RuntimeError, OSError: the daemon or a generator did not play along.
+
+    """
+    load = _load(cluster, workload, rate)
+    try:
+        load.start()
+        time.sleep(WARM_UP)
+        found = _latencies(cluster, workload, min(seconds, 1.0))
+        if load.failed():
+            raise RuntimeError("a load generator has ended: " + cluster.log())
+    finally:
+        load.stop()
+    result.half_p50, result.half_p99 = _percentiles(found)
+
+
+def _load(cluster: Cluster, workload: Workload, rate: float | None = None) -> Load:
+    addresses = [member.address for member in cluster.members]
+    senders = [addresses[number % len(addresses)] for number in range(workload.senders)]
+    receivers = [address for address in addresses for _ in range(workload.receivers)]
+    return Load(senders, receivers, workload.body, int(workload.service), rate)
 
 
 def _measure_throughput(
     cluster: Cluster, workload: Workload, seconds: float, result: Result
 ) -> None:
-    addresses = [member.address for member in cluster.members]
-    senders = [addresses[number % len(addresses)] for number in range(workload.senders)]
-    receivers = [address for address in addresses for _ in range(workload.receivers)]
-    load = Load(senders, receivers, workload.body, int(workload.service))
+    load = _load(cluster, workload)
+    receivers = len(cluster.members) * workload.receivers
     try:
         load.start()
         time.sleep(WARM_UP)
@@ -131,7 +162,7 @@ def _measure_throughput(
     delivered = count_after - count
     if not delivered:
         raise RuntimeError("nothing was delivered: " + cluster.log())
-    result.rate = delivered / len(receivers) / (end - begin)
+    result.rate = delivered / receivers / (end - begin)
     result.megabytes = result.rate * workload.body / 1e6
     result.generator_busy = max(busy)
     if cpu is not None and cpu_after is not None:
@@ -139,13 +170,18 @@ def _measure_throughput(
         result.daemon_busy = (cpu_after - cpu) / (end - begin)
 
 
-def _measure_latency(cluster: Cluster, workload: Workload, seconds: float, result: Result) -> None:
+def _latencies(cluster: Cluster, workload: Workload, seconds: float) -> list[float]:
     addresses = [member.address for member in cluster.members]
     receivers = [address for address in addresses for _ in range(workload.receivers)]
-    found = sorted(
-        latencies(addresses[0], receivers, workload.body, int(workload.service), seconds)
+    return latencies(addresses[0], receivers, workload.body, int(workload.service), seconds)
+
+
+def _percentiles(found: list[float]) -> tuple[float | None, float | None]:
+    """Median and 99th percentile in microseconds."""
+    if not found:
+        return None, None
+    found.sort()
+    return (
+        found[len(found) // 2] * 1e6,
+        found[min(len(found) - 1, int(len(found) * 0.99))] * 1e6,
     )
-    if found:
-        result.p50 = found[len(found) // 2] * 1e6
-        result.p99 = found[min(len(found) - 1, int(len(found) * 0.99))] * 1e6
-        result.samples = len(found)
