@@ -60,11 +60,17 @@ def test_two_users_talk_as_they_did_when_they_were_recorded(daemon):
         go("a", 2)  # polls, disables reading
         go("b", 2)  # "while disabled"
         bert.wait_for("(15 bytes): while disabled")
-        with spread.connect(daemon.tcp, "probe") as probe:
-            # Ordered behind bert's message, so anna's has been written as well.
-            probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
-            probe.receive()
-        go("a", 10)  # polls and receives; up to the "s" without a group
+        transcript = session["transcript"]
+        anna.expect(pattern(transcript.pop(0)["out"], address))
+        assert transcript.pop(0)["in"] == "p\n"
+        assert transcript.pop(0)["out"] == "Polling sais: 95\n\nUser> "
+        while not anna.printed.endswith("Polling sais: 95\n\nUser> "):
+            with spread.connect(daemon.tcp, "probe") as probe:
+                probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
+                probe.receive(timeout=20)
+            anna.type("p\n")
+            anna.expect(r"Polling sais: \d+\n\nUser> ")
+        go("a", 9)  # receives; up to the "s" without a group
         anna.wait_for(" invalid group \n\nUser> ")
         go("b", 4)
         bert.expect(pattern(other["transcript"][-1]["out"], address))
