@@ -59,7 +59,8 @@ class ActivityLog:
     ) -> None:
         self.sequence: Callable[[], int] = lambda: 0
         """Gives the highest sequence number of the ring; 0 where there is none."""
-        self._configuration = configuration
+        self.configuration = configuration
+        """Lists the daemons; a reload replaces it."""
         self._alarms = alarms
         self._wall_time = wall_time
         self._waiting: dict[Session, None] = {}
@@ -86,7 +87,7 @@ class ActivityLog:
         """A regular membership is installed."""
         marks = "".join(
             f" {number:2d}" if daemon.id in members else " --"
-            for number, daemon in enumerate(self._configuration.daemons)
+            for number, daemon in enumerate(self.configuration.daemons)
         )
         self._record(
             f"M {self._now():13d} {membership_id.time:13d} {self.sequence():11d} >{marks}\n"

@@ -96,6 +96,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="offer the PWORD method with this file of users and crypted passwords",
     )
     parser.add_argument(
+        "--guard-reload",
+        action="store_true",
+        help="let a monitor reload the configuration only with DangerousMonitor, as it may "
+        "partition or kill daemons (upstream lets anyone reload)",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="read the configuration, print what it means, and end",
@@ -222,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         activity=activity,
         state_directory=options.state_directory,
         linger=True,
+        guard_reload=options.guard_reload,
     )
     return run(service, log)
 
@@ -277,8 +284,9 @@ def run(service: SpreadService, log: EventLog) -> int:
 
 
 def _hang_up(log: EventLog, service: SpreadService) -> None:
-    """SIGHUP: open the log file again, as after a rotation."""
+    """SIGHUP: open the log file again, as after a rotation; take a changed configuration over."""
     log.reopen()
+    service.reload(only_if_changed=True)
     log.alarm(
         Category.PRINT, Priority.PRINT, "SIGHUP: log reopened; %d clients", service.client_count
     )

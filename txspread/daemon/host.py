@@ -17,6 +17,7 @@ from collections.abc import Callable, Container
 from typing import Protocol
 
 from txspread.config.model import Configuration, Daemon
+from txspread.config.reloading import Reload
 from txspread.daemon.activity_log import ActivityLog
 from txspread.daemon.batch_send import BatchSender
 from txspread.daemon.datagrams import DatagramReader, DatagramSocket
@@ -83,6 +84,9 @@ class Engine(Protocol):
     def end_of_turn(self, now: float) -> None:
         """Write to the clients."""
 
+    def reload(self, reload: Reload, now: float) -> None:
+        """Go on with another configuration."""
+
 
 EngineFactory = Callable[[Configuration, Daemon, Host, AlarmSink, float], Engine]
 """Makes the engine of a daemon that is about to start; the last argument is the time."""
@@ -99,6 +103,7 @@ def make_node(
     trace: TraceSink | None = None,
     last_time_used: int = -1,
     time_used: Callable[[int], None] | None = None,
+    guard_reload: bool = False,
 ) -> Node:
     """The engine of a real daemon; the keywords are those of ``Node``."""
     return Node(
@@ -112,6 +117,7 @@ def make_node(
         trace=trace,
         last_time_used=last_time_used,
         time_used=time_used,
+        guard_reload=guard_reload,
     )
 
 
@@ -167,6 +173,8 @@ class DaemonHost:
         self.sender: BatchSender | None = None
         self.engine: Engine | None = None
         """From the start on."""
+        self.on_reload: Callable[[], None] = lambda: None
+        """Called when the engine wants the configuration to be read again."""
         self.faults = 0
         """Exceptions that came out of the engine."""
 
@@ -342,6 +350,28 @@ class DaemonHost:
         left, self._left = self._left, None
         if left is not None:
             self.reactor.callLater(0, left, reason)
+
+    def reload(self) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.reload`."""
+        self.on_reload()
+
+    def go_on_with(self, reload: Reload) -> None:
+        """Hand a configuration that was read again to the engine.
+
+        Sockets stay as they are.  Tokens go out at once to the daemons of both files.
+        """
+        assert self.engine is not None
+        assert self.sender is not None
+        assert self._hub is not None
+        old, self.configuration = self.configuration, reload.configuration
+        self.me = reload.me
+        self.sender.token_addresses((*token_addresses(old), *token_addresses(self.configuration)))
+        if len(old.daemons) < 2 and self._sending is not None:
+            self._enlarge_buffers(self._sending)
+        if self._activity is not None:
+            self._activity.configuration = reload.configuration
+        self.engine.reload(reload, time.monotonic())
+        self._hub.run_soon()
 
     # --- Turn, for the hub
 

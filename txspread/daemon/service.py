@@ -24,6 +24,7 @@ from txspread.daemon import privileges
 from txspread.daemon.activity_log import ALIVE_SECONDS, ActivityLog
 from txspread.daemon.host import DEFAULT_SOCKET_DIRECTORY, DaemonHost, EngineFactory, make_node
 from txspread.daemon.hub import Reactor
+from txspread.daemon.reloading import Reloader, open_file
 from txspread.daemon.time_file import TimeFile
 from txspread.engine.alarms import AlarmSink, Category, Priority, SilentAlarms
 from txspread.engine.authentication import Authentication
@@ -51,6 +52,7 @@ class SpreadService(Service):
             next process (:mod:`txspread.daemon.time_file`); None: it is not.
         linger: wait in the daemon's own loop for a moment when its work is done; see
             :class:`~txspread.daemon.hub.EpollHub`.  For a process of its own.
+        guard_reload: obey a monitor's RELOAD only with DangerousMonitor.
         left: called with a reason when the engine wants the daemon to end, which
             by default just stops the service.
 
@@ -76,6 +78,7 @@ class SpreadService(Service):
         trace: TraceSink | None = None,
         state_directory: str | None = None,
         linger: bool = False,
+        guard_reload: bool = False,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -94,10 +97,12 @@ class SpreadService(Service):
             trace=trace or activity,
             last_time_used=self._times.last,
             time_used=self._times.keep,
+            guard_reload=guard_reload,
         )
         self._activity = activity
         self._linger = linger
         self._alive: LoopingCall | None = None
+        self._reloader: Reloader | None = None
         self.left = left
         """Called with a reason when the engine wants the daemon to end."""
 
@@ -130,6 +135,9 @@ class SpreadService(Service):
             left=self._on_left,
         )
         host.open()
+        # Opened now: it may be out of reach once root is given up.
+        self._reloader = Reloader(open_file(self.configuration), host, reactor, self.alarms)
+        host.on_reload = self._reloader.request
         if self._drop_privileges:
             try:
                 target = privileges.target(self.configuration, self.alarms)
@@ -158,6 +166,8 @@ class SpreadService(Service):
     def stopService(self) -> None:
         """End all sessions and close every socket, at once."""
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._reloader is not None:
+            self._reloader.close()
         host, self.host = self.host, None
         if host is not None:
             host.stop()
@@ -166,6 +176,18 @@ class SpreadService(Service):
         if self._activity is not None:
             self._activity.close()
         self._times.close()
+
+    def reload(self, *, only_if_changed: bool = False) -> None:
+        """Read the configuration file again and go on with it, in a while.
+
+        A file that is bad, or changes what this daemon is, is reported and changes nothing.
+
+        Args:
+            only_if_changed: leave the ring alone if the text is the one in force.
+
+        """
+        if self._reloader is not None:
+            self._reloader.request(only_if_changed=only_if_changed)
 
     def _highest_sequence(self) -> int:
         engine = None if self.host is None else self.host.engine

@@ -85,6 +85,12 @@ class LocalRing:
         """Messages that wait in the active down queue."""
         return len(self._active)
 
+    def queued_messages(self) -> list[bytes]:
+        """Take the messages that wait, oldest first: another layer orders them from now on."""
+        waiting = [*self._normal]
+        self._normal.clear()
+        return waiting
+
     def _run(self) -> None:
         deliver = self._delivery.on_message
         self._delivering = True

@@ -35,3 +35,10 @@ class Host(Protocol):
 
     def leave(self, reason: str) -> None:
         """End the daemon: a monitor told it to."""
+
+    def reload(self) -> None:
+        """Read the configuration again: a monitor told this daemon to.
+
+        Not from inside this call, the result comes back through
+        :meth:`~txspread.engine.node.Node.reload`, or not at all if the file is bad.
+        """

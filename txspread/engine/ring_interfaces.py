@@ -80,6 +80,8 @@ class Timer(enum.Enum):
     PARTITION = "partition"
     RELOAD = "reload"
     """Zero delay: a reload that waited until the state is OP again."""
+    WATCH = "watch"
+    """Looks whether the token is about to be lost; belongs to nobody in the protocol."""
 
 
 class Timers(Protocol):

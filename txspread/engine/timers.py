@@ -35,6 +35,10 @@ class RingTimers:
         """Tell whether it is set."""
         return timer in self._deadlines
 
+    def deadline(self, timer: Timer) -> float | None:
+        """When a timer is due, or None when it is not set."""
+        return self._deadlines.get(timer)
+
     def next(self) -> float | None:
         """The least deadline, or None when no timer is set."""
         deadlines = self._deadlines

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from attrs import define, field
 
 from txspread.config.model import Configuration, Daemon
+from txspread.config.reloading import compare
 from txspread.engine.alarms import AlarmSink, SilentAlarms
 from txspread.engine.node import Channel, Node
 from txspread.engine.trace import TraceSink
@@ -107,6 +108,17 @@ class VirtualDaemon:
         """End because the node says so."""
         self.left = reason
         self.network.clock.after(0.0, self.crash)
+
+    def reload(self) -> None:
+        """Read the configuration again: take the one that the network has by now."""
+        self.network.clock.after(0.0, self._take_configuration)
+
+    def _take_configuration(self) -> None:
+        node = self.node
+        if node is not None:
+            new = self.network.configuration
+            node.reload(compare(node.configuration, new, node.me), self.network.clock.now)
+            self.turn_over()
 
     def _time_used(self, value: int) -> None:
         self.last_time_used = value
@@ -270,11 +282,22 @@ class VirtualNetwork:
 
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(f"network/{self.seed}")
-        for segment in self.configuration.segments:
+        self.reconfigure(self.configuration)
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Give the daemons another file: what they start with, or read at a reload.
+
+        Daemons that are new in it exist from now on; others stay as they are.  A broadcast
+        reaches those that the new file lists.
+        """
+        self.configuration = configuration
+        for segment in configuration.segments:
             members = []
             for daemon in segment.daemons:
-                virtual = VirtualDaemon(self, daemon)
-                self.daemons[daemon.name] = virtual
+                virtual = self.daemons.get(daemon.name)
+                if virtual is None:
+                    virtual = self.daemons[daemon.name] = VirtualDaemon(self, daemon)
+                virtual.daemon = daemon
                 members.append(virtual)
                 self._routes[daemon.address, segment.port] = ((virtual,), Channel.DATA)
                 self._routes[daemon.address, segment.port + 1] = ((virtual,), Channel.TOKEN)

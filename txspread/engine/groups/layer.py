@@ -560,6 +560,10 @@ class Groups:
         if self._exchange is not None:
             self._exchange.reload(configuration)
 
+    def order_by(self, ordering: Ordering) -> None:
+        """Submit to another ordering layer from now on, which installs a ring of its own."""
+        self._ordering = ordering
+
     def _refuse(self, request: str, who: bytes) -> None:
         self._log.drop(
             f"{request} during exchange",
