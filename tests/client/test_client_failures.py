@@ -1,8 +1,9 @@
 """Every way a connection can fail gives one clear error in bounded time."""
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 
 from txspread.client import (
@@ -169,6 +170,25 @@ def test_a_cancelled_connect_closes_its_connection(run, reactor):
             attempt.cancel()
             with pytest.raises(CancelledError):
                 await attempt
+
+    run(scenario())
+
+
+def test_a_connect_that_nobody_answers_ends_in_time_or_when_cancelled(run, reactor):
+    class Nowhere:
+        """An endpoint whose peer never answers."""
+
+        def connect(self, factory):
+            return Deferred(lambda d: d.errback(ConnectingCancelledError(None)))
+
+    async def scenario():
+        with pytest.raises(CouldNotConnect) as caught:
+            await connect(Nowhere(), reactor=reactor, timeout=0.05)
+        assert "0.05 seconds" in str(caught.value)
+        attempt = connect(Nowhere(), reactor=reactor)
+        attempt.cancel()
+        with pytest.raises(CancelledError):
+            await attempt
 
     run(scenario())
 

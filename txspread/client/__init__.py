@@ -45,6 +45,8 @@ from txspread.wire.identifiers import GroupId
 if TYPE_CHECKING:
     from txspread.client.connecting import connect, endpoint_for
     from txspread.client.connection import Connection
+    from txspread.client.flush import FlushConnection, connect_flush
+    from txspread.client.service import Connected, Disconnected, SpreadService
 
 UNRELIABLE_MESS = ServiceType.UNRELIABLE_MESS
 RELIABLE_MESS = ServiceType.RELIABLE_MESS
@@ -64,11 +66,14 @@ __all__ = [
     "UNRELIABLE_MESS",
     "AuthenticationFailed",
     "AuthenticationMethod",
+    "Connected",
     "Connection",
     "ConnectionClosed",
     "ConnectionRejected",
     "CouldNotConnect",
     "DataMessage",
+    "Disconnected",
+    "FlushConnection",
     "GroupId",
     "IPMethod",
     "IllegalGroup",
@@ -87,16 +92,23 @@ __all__ = [
     "ServiceType",
     "SpreadCode",
     "SpreadError",
+    "SpreadService",
     "TransitionMessage",
     "WouldBlock",
     "connect",
+    "connect_flush",
     "endpoint_for",
     "parse_spread_name",
 ]
 
 _TWISTED = {
+    "Connected": "service",
     "Connection": "connection",
+    "Disconnected": "service",
+    "FlushConnection": "flush",
+    "SpreadService": "service",
     "connect": "connecting",
+    "connect_flush": "flush",
     "endpoint_for": "connecting",
 }
 

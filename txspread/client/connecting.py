@@ -6,10 +6,11 @@ from collections.abc import Generator, Sequence
 from typing import Any, Final, TypedDict, cast
 
 from twisted.internet import endpoints, error
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from txspread.client.authentication import AuthenticationMethod, NullMethod
 from txspread.client.connection import (
@@ -126,21 +127,7 @@ def connect(
         silence_timeout=silence_timeout,
     )
     ready = connection.opening()
-    try:
-        attempt = endpoint.connect(Factory.forProtocol(lambda: connection))
-        yield attempt.addTimeout(timeout, reactor)
-    except error.DNSLookupError as problem:
-        raise IllegalSpread(SpreadCode.ILLEGAL_SPREAD, str(problem)) from problem
-    except CancelledError:
-        raise
-    except DeadlinePassed as problem:
-        raise CouldNotConnect(
-            SpreadCode.COULD_NOT_CONNECT, f"no connection within {timeout:g} seconds"
-        ) from problem
-    except Exception as problem:
-        raise CouldNotConnect(
-            SpreadCode.COULD_NOT_CONNECT, str(problem) or type(problem).__name__
-        ) from problem
+    yield _Attempt(endpoint, connection, timeout, reactor).result
     try:
         opened: Connection = yield ready.addTimeout(
             max(deadline - reactor.seconds(), 0.001), reactor
@@ -150,3 +137,60 @@ def connect(
             SpreadCode.CONNECTION_CLOSED, f"no complete handshake within {timeout:g} seconds"
         ) from problem
     return opened
+
+
+class _Attempt:
+    """Reaching a daemon: ends once, whatever the endpoint makes of being cancelled."""
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        connection: Connection,
+        timeout: float,
+        reactor: IReactorTime,
+    ) -> None:
+        self.result: Deferred[None] = Deferred(self._cancelled)
+        self._over = False
+        self._connection = connection
+        self._timeout = timeout
+        self._timer = reactor.callLater(timeout, self._expired)
+        self._attempt = endpoint.connect(Factory.forProtocol(lambda: connection))
+        self._attempt.addCallbacks(self._connected, self._failed)
+
+    def _end(self) -> bool:
+        """Whether it was not over yet."""
+        if self._over:
+            return False
+        self._over = True
+        if self._timer.active():
+            self._timer.cancel()
+        return True
+
+    def _connected(self, _protocol: object) -> None:
+        if self._end():
+            self.result.callback(None)
+        else:
+            self._connection.abort()
+
+    def _failed(self, failure: Failure) -> None:
+        if not self._end():
+            return
+        problem = failure.value
+        told = str(problem) or type(problem).__name__
+        if isinstance(problem, error.DNSLookupError):
+            self.result.errback(IllegalSpread(SpreadCode.ILLEGAL_SPREAD, told))
+        else:
+            self.result.errback(CouldNotConnect(SpreadCode.COULD_NOT_CONNECT, told))
+
+    def _expired(self) -> None:
+        self._end()
+        self._attempt.cancel()
+        self.result.errback(
+            CouldNotConnect(
+                SpreadCode.COULD_NOT_CONNECT, f"no connection within {self._timeout:g} seconds"
+            )
+        )
+
+    def _cancelled(self, _result: Deferred[None]) -> None:
+        self._end()
+        self._attempt.cancel()

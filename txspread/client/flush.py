@@ -16,7 +16,6 @@ a group must use this layer: a plain member holds up every view.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, Final, Unpack
 
@@ -24,7 +23,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from txspread.client.connecting import ConnectOptions, connect
 from txspread.client.connection import Connection
-from txspread.client.errors import IllegalSession, SpreadError
+from txspread.client.errors import IllegalSession
+from txspread.client.events import EventQueue
 from txspread.client.flush_group import FlushEvent, FlushRequest, FlushTransition, View
 from txspread.client.flush_session import FlushSession
 from txspread.client.messages import Message, Name, RejectMessage, joined_body
@@ -53,11 +53,11 @@ class FlushConnection:
         if not connection.membership:
             raise ValueError("the flush layer needs a connection with membership messages")
         self.connection = connection
-        self._limit = event_limit
         self._session = FlushSession(connection.private_group)
-        self._receivers: deque[Deferred[FlushEvent | RejectMessage]] = deque()
-        self._paused = False
-        connection.when_closed().addCallback(self._ended)
+        self._events: EventQueue[FlushEvent | RejectMessage] = EventQueue(
+            event_limit, connection.pauseProducing, connection.resumeProducing
+        )
+        connection.when_closed().addCallback(self._events.end)
         connection.deliver_batches_to(self._take)
 
     @property
@@ -68,7 +68,7 @@ class FlushConnection:
     @property
     def waiting(self) -> int:
         """Events that wait for the program."""
-        return len(self._session.events)
+        return len(self._events)
 
     def join(self, group: Name) -> None:
         """Ask to become a member; the first :class:`View` tells when it is done.
@@ -139,15 +139,7 @@ class FlushConnection:
 
     def receive(self) -> Deferred[FlushEvent | RejectMessage]:
         """Fire with the next event; fail with the connection's reason when it has ended."""
-        receiver: Deferred[FlushEvent | RejectMessage] = Deferred(self._receivers_remove)
-        if self._session.events:
-            receiver.callback(self._session.events.popleft())
-            self._regulate()
-        elif self.connection.reason is not None:
-            receiver.errback(self.connection.reason)
-        else:
-            self._receivers.append(receiver)
-        return receiver
+        return self._events.get()
 
     def __aiter__(self) -> FlushConnection:
         """Iterate over events; ends after :meth:`disconnect`."""
@@ -167,10 +159,8 @@ class FlushConnection:
         for message in messages:
             self._session.receive(message)
         self._send()
-        events = self._session.events
-        while events and self._receivers:
-            self._receivers.popleft().callback(events.popleft())
-        self._regulate()
+        while self._session.events:
+            self._events.put(self._session.events.popleft())
 
     def _send(self, urgent: bool = True) -> None:
         """Hand on what the layer wants to send; its own messages must not be lost."""
@@ -184,23 +174,6 @@ class FlushConnection:
                 message.mess_type,
                 urgent=urgent,
             )
-
-    def _regulate(self) -> None:
-        waiting = len(self._session.events)
-        if not self._paused and waiting >= self._limit:
-            self._paused = True
-            self.connection.pauseProducing()
-        elif self._paused and waiting * 2 < self._limit:
-            self._paused = False
-            self.connection.resumeProducing()
-
-    def _ended(self, reason: SpreadError) -> None:
-        receivers, self._receivers = self._receivers, deque()
-        for receiver in receivers:
-            receiver.errback(reason)
-
-    def _receivers_remove(self, receiver: Deferred[Any]) -> None:
-        self._receivers.remove(receiver)
 
 
 @inlineCallbacks
