@@ -32,6 +32,7 @@ from txspread.daemon.sockets import SocketError
 from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import show_failures
 from txspread.engine.alarms import Category, Priority
+from txspread.observe.companions import Companions, add_options
 
 EXIT_OK: Final = 0
 EXIT_CONFIGURATION: Final = 1
@@ -101,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="let a monitor reload the configuration only with DangerousMonitor, as it may "
         "partition or kill daemons (upstream lets anyone reload)",
     )
+    add_options(parser)
     parser.add_argument(
         "--check",
         action="store_true",
@@ -230,10 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         linger=True,
         guard_reload=options.guard_reload,
     )
-    return run(service, log)
+    return run(service, log, options)
 
 
-def run(service: SpreadService, log: EventLog) -> int:
+def run(service: SpreadService, log: EventLog, options: argparse.Namespace) -> int:
     """Serve until a signal or the engine ends it; returns the exit code."""
     from twisted.internet import reactor as global_reactor
     from twisted.internet.posixbase import PosixReactorBase
@@ -251,7 +253,9 @@ def run(service: SpreadService, log: EventLog) -> int:
         reactor.stop()
 
     service.left = leave
+    companions = Companions(options, service, reactor)
     try:
+        companions.open()
         service.privilegedStartService()
     except SocketError as error:
         log.alarm(Category.EXIT, Priority.FATAL, "%s", error)
@@ -263,6 +267,7 @@ def run(service: SpreadService, log: EventLog) -> int:
     def start() -> None:
         try:
             service.startService()
+            companions.start()
         except Exception:
             leave("Internal error: the engine does not start: " + traceback.format_exc().rstrip())
             return
@@ -271,6 +276,7 @@ def run(service: SpreadService, log: EventLog) -> int:
         gc.set_threshold(*_GC_THRESHOLDS)
 
     def stop() -> None:
+        companions.stop()
         service.stopService()
         if exit_code == EXIT_OK:
             log.alarm(Category.PRINT, Priority.PRINT, "Spread daemon exiting normally!")
