@@ -89,6 +89,31 @@ def test_select_tells_when_receive_does_not_wait(mailbox):
         mailbox.receive(timeout=0.01)
 
 
+def test_a_mailbox_that_reads_ahead_gives_the_same_messages(daemon, unique):
+    with spread.connect(daemon.tcp, unique("r"), membership=0, read_ahead=True) as mbox:
+        for number in range(50):
+            mbox.multicast(spread.AGREED_MESS, mbox.private_group, b"x" * 100, number)
+        seen = [mbox.receive().msg_type]
+        while len(seen) < 50:
+            waiting = mbox.poll()
+            seen.append(mbox.receive().msg_type)
+            assert waiting >= 0
+        assert seen == list(range(50))
+        assert mbox.poll() == 0
+
+
+def test_messages_before_impossible_bytes_are_given_out_when_reading_ahead(listener):
+    server, name = listener
+    frame = encode_message(16, b"#x#fake", [b"g"], b"y")
+    serve(server, ACCEPT + frame * 2 + b"\xff" * 100)
+    with spread.connect(name, timeout=5, read_ahead=True) as mbox:
+        for _ in range(2):
+            assert mbox.receive().message == b"y"
+        with pytest.raises(spread.error) as caught:
+            mbox.receive()
+        assert caught.value.args[0] == spread.ILLEGAL_MESSAGE
+
+
 def test_errors_carry_upstreams_numbers_and_texts(daemon, mailbox):
     with pytest.raises(spread.error) as caught:
         mailbox.join("not a name")

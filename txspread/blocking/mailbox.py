@@ -6,7 +6,9 @@ The socket is closed only when no call uses it any more, so that its number cann
 be taken by another connection under a call that still runs.
 
 The socket is never read beyond the current message: ``select`` on
-:meth:`Mailbox.fileno` tells the truth about whether :meth:`Mailbox.receive` waits.
+:meth:`Mailbox.fileno` tells the truth about whether :meth:`Mailbox.receive` waits.  A
+program that does not use ``select`` can have several times the speed by connecting with
+``read_ahead``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import struct
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NoReturn
@@ -35,7 +38,7 @@ from txspread.client.errors import (
     SpreadError,
     error_text,
 )
-from txspread.client.messages import Message, Name, name_bytes
+from txspread.client.messages import Message, Name, message_size, name_bytes
 from txspread.client.names import EndpointAddress, SpreadAddress, UnixAddress, parse_spread_name
 from txspread.client.protocol import ClientSession, SessionState, connection_closed
 from txspread.client.requests import SAFE_GROUPS
@@ -82,8 +85,12 @@ class Mailbox:
     Also a context manager: leaving it disconnects.
     """
 
-    def __init__(self, session: ClientSession, sock: socket.socket) -> None:
+    def __init__(
+        self, session: ClientSession, sock: socket.socket, read_ahead: bool = False
+    ) -> None:
         self._session = session
+        self._read_ahead = read_ahead
+        self._ready: deque[Message] = deque()
         self._socket = sock
         self._descriptor = sock.fileno()
         self._send_lock = threading.Lock()
@@ -188,14 +195,17 @@ class Mailbox:
             raise error_from(problem) from problem
 
     def poll(self) -> int:
-        """Bytes that wait to be received; 0 also on a connection that has failed."""
+        """Bytes that wait to be received; 0 also on a connection that has failed.
+
+        With ``read_ahead``, those of messages that were read already count too.
+        """
         self._check("poll")
         try:
             answer = fcntl.ioctl(self._descriptor, termios.FIONREAD, struct.pack("i", 0))
         except OSError as problem:
             raise error_from(connection_closed(str(problem))) from problem
         waiting: int = struct.unpack("i", answer)[0]
-        return waiting
+        return waiting + sum(message_size(message) for message in tuple(self._ready))
 
     def disconnect(self) -> None:
         """End the session.  A second call does nothing."""
@@ -249,22 +259,25 @@ class Mailbox:
                 self._fail(connection_closed(str(problem)))
 
     def _read(self, deadline: float | None) -> Message:
-        """Read exactly one message."""
+        """Read exactly one message, or take one that was read ahead."""
         session = self._session
+        ready = self._ready
         while True:
+            if ready:
+                return ready.popleft()
+            if session.problem is not None:
+                self._fail(session.problem)
             if self._failure is not None:
                 raise self._failure
             if deadline is not None:
                 self._wait(deadline)
             try:
-                data = self._socket.recv(min(session.missing, _READ))
+                data = self._socket.recv(_READ if self._read_ahead else min(session.missing, _READ))
             except OSError as problem:
                 self._fail(connection_closed(str(problem)))
             if not data:
                 self._fail(connection_closed("end of stream"))
-            messages = session.receive(data)
-            if messages:
-                return messages[0]
+            ready.extend(session.receive(data))
 
     def _wait(self, deadline: float) -> None:
         """Wait until the socket is readable."""
@@ -316,6 +329,7 @@ def connect(
     timeout: float | None = None,
     methods: Sequence[AuthenticationMethod] = (NullMethod(),),
     max_groups: int = SAFE_GROUPS,
+    read_ahead: bool = False,
 ) -> Mailbox:
     """Connect to a daemon.
 
@@ -329,6 +343,8 @@ def connect(
     :param timeout: seconds for everything until the session is open; None: no limit.
     :param methods: authentication methods, in the order to run them.
     :param max_groups: most groups of one message; 43 is what 4.x rings deliver.
+    :param read_ahead: read as much as the socket has (64 KiB) instead of one message;
+        ``select`` on the mailbox then does not see messages that were read already.
     :raises error: with upstream's code and text.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -352,7 +368,7 @@ def connect(
             raise
     except SpreadError as problem:
         raise error_from(problem) from problem
-    return Mailbox(session, sock)
+    return Mailbox(session, sock, read_ahead)
 
 
 def _open_socket(address: SpreadAddress, deadline: float | None) -> socket.socket:
