@@ -562,8 +562,12 @@ class Sessions:
         output = session.output
         size = len(frame)
         full = len(output) >= self._max_messages or output.size + size > self._max_bytes
-        if not full and not self._serving.outruns(size, self._now):
-            return True
+        if not full:
+            almost_full = (
+                len(output) * 4 >= self._max_messages * 3 or output.size * 4 >= self._max_bytes * 3
+            )
+            if not self._serving.outruns(size, almost_full, self._now):
+                return True
         if len(output):
             session.transport.flush()
             if session.state is not _OPERATIONAL:

@@ -7,11 +7,12 @@ machine runs something else.  Upstream cannot: it takes one message a turn, and
 while it does the receiver reads.
 
 So, once a queue is half full, messages for such clients are counted, and at most
-:data:`MESSAGES` of them (fewer large ones) are taken in one :data:`WINDOW`.  When
-they are used up, whoever sends another one is not read until the window is over.
-That is still faster than upstream ever is.  A client that reads catches up; one
-that does not is cut off a few windows later.  Clients that send to others are
-not held up at all.
+:data:`MESSAGES` of them (fewer large ones) are taken in one :data:`WINDOW`.  Once
+it is three quarters full each counts for :data:`ALMOST_FULL`.  When they are used
+up, whoever sends another one is not read until the window is over.  A client that
+reads catches up; one that does not is cut off about 120 windows later if messages
+come as fast as that, or when its queue is full if they come more slowly.  Clients
+that send to others are not held up at all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ WINDOW: Final = 0.001
 """Seconds."""
 MESSAGES: Final = 20
 """Small messages for clients that are behind, in one window."""
+ALMOST_FULL: Final = 8
+"""What a message counts for a client whose queue is three quarters full."""
 UNIT: Final = 8192
 """Bytes of a message that count like a message of their own."""
 
@@ -37,12 +40,15 @@ class Pace:
         self.resting = False
         """Whether somebody is not read until the window is over."""
 
-    def spend(self, size: int, now: float) -> bool:
-        """Count a message of ``size`` bytes; tell whether the window's share is used up."""
+    def spend(self, size: int, weight: int, now: float) -> bool:
+        """Count a message of ``size`` bytes ``weight`` times.
+
+        Returns whether the window's share is used up.
+        """
         if now >= self._window_end:
             self._window_end = now + WINDOW
             self._credit = MESSAGES
-        self._credit -= 1 + size // UNIT
+        self._credit -= weight * (1 + size // UNIT)
         return self._credit <= 0
 
     def rest(self) -> None:

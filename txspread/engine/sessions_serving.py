@@ -23,7 +23,7 @@ from collections import deque
 from typing import Protocol
 
 from txspread.engine.sessions_admission import Admission
-from txspread.engine.sessions_pace import Pace
+from txspread.engine.sessions_pace import ALMOST_FULL, Pace
 from txspread.engine.sessions_state import Session
 
 
@@ -111,9 +111,9 @@ class Serving:
                 return session
         return None
 
-    def outruns(self, size: int, now: float) -> bool:
+    def outruns(self, size: int, almost_full: bool, now: float) -> bool:
         """Count ``size`` bytes for a client that is behind; whether that is too fast."""
-        return self._pace.spend(size, now)
+        return self._pace.spend(size, ALMOST_FULL if almost_full else 1, now)
 
     def rest(self, session: Session) -> None:
         """Do not read a client for a moment."""
