@@ -39,8 +39,8 @@ EVENTS = {
     "slow": 0.03,
     "clock": 0.02,
     "snare": 0.05,
-    "hole": 0.03,
-    "ambush": 0.04,
+    "hole": 0.06,
+    "ambush": 0.06,
     "read": 0.02,
 }
 """What can happen in a storm, with its usual share."""

@@ -272,21 +272,39 @@ class Run:
         clients = self.recorder.connected()
         if not clients:
             return
-        victim = draw.choice(clients).daemon
-        talkers = [client for client in clients if client.daemon is victim]
-        talkers += draw.sample(clients, min(len(clients), 3))
+        talker = draw.choice(clients)
+        victim = talker.daemon
+        others = draw.sample(clients, min(len(clients), 3))
+        after = self.network.clock.after
         for number in range(draw.randint(5, 40)):
-            self.network.clock.after(number * 0.0003, lambda: self._say(draw.choice(talkers)))
-        begin = draw.uniform(0, 0.01)
-        copies = draw.randint(1, 3) * len(self.network.daemons)
-        snare = Snare("data", copies, victim.daemon.name)
-        self.network.clock.after(begin, lambda: self._lay(snare))
-        end = begin + draw.choice([0.0005, 0.001, 0.002, 0.004])
-        if draw.random() < 0.5:
-            self.network.clock.after(end, lambda: self._kill(victim))
+            after(number * 0.0003, lambda: self._say(draw.choice(others)))
+        for _ in range(draw.randint(3, 20)):
+            after(0.002, lambda: self._say(talker))
+        names = list(self.network.daemons)
+        late = draw.random() < 0.4
+        hole = Snare("data", draw.randint(1, 2 * len(names)), victim.daemon.name, keeps=late)
+        if draw.random() < 0.6:
+            sends = draw.randint(1, 4 * len(names))
+            hole.action = lambda: self._doom(victim, sends)
         else:
-            rest = [name for name in self.network.daemons if name != victim.daemon.name]
-            self.network.clock.after(end, lambda: self._split(rest))
+            rest = [name for name in names if name != victim.daemon.name]
+            wait = draw.uniform(0.0, 0.001)
+            hole.action = lambda: after(wait, lambda: self._split(rest))
+        after(draw.uniform(0.0, 0.003), lambda: self._lay(hole))
+        count = draw.randint(1, 2 * len(names))
+        if late:
+            kind = draw.choice(["form1", "form2", "form2", "token"])
+            after(0.05, lambda: self._lay(Snare(kind, count, takes=False, action=self._release)))
+        elif draw.random() < 0.6:
+            after(0.05, lambda: self._lay(Snare("form2", count, takes=False, action=self._pounce)))
+
+    def _doom(self, daemon: VirtualDaemon, sends: int) -> None:
+        if self._storm and daemon.running:
+            daemon.dies_after = sends
+
+    def _release(self) -> None:
+        if self._storm:
+            self.network.clock.after(self._answering.uniform(0, 0.001), self.snares.release)
 
     def _lay_ambush(self) -> None:
         """Begin a membership change and disturb it when FORM2 is under way."""
@@ -306,6 +324,9 @@ class Run:
             return
         draw = self._answering
         names = list(self.network.daemons)
+        if draw.random() < 0.4:
+            count = draw.randint(1, 4 * len(names))
+            self._lay(Snare("form2", count, takes=False, action=self._pounce))
         what = draw.random()
         if what < 0.3:
             lost = Snare(draw.choice(["token", "form2"]), draw.randint(1, 6))

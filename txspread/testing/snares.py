@@ -53,7 +53,9 @@ class Snare:
     """Name of the daemon that would receive; None: whoever."""
     takes: bool = True
     """Whether what it matches is lost; else it only counts."""
-    action: Callable[[], None] | None = None
+    keeps: bool = False
+    """Whether what it takes comes later, with :meth:`Snares.release`."""
+    action: Callable[[], object] | None = None
     """What happens with the last one."""
 
 
@@ -63,6 +65,7 @@ class Snares:
     def __init__(self, network: VirtualNetwork) -> None:
         self._network = network
         self._set: list[Snare] = []
+        self._kept: list[tuple[VirtualDaemon, int, bytes, Channel]] = []
 
     def lay(self, snare: Snare) -> None:
         """Wait for datagrams."""
@@ -72,7 +75,15 @@ class Snares:
     def clear(self) -> None:
         """Take all snares away."""
         self._set.clear()
+        self._kept.clear()
         self._network.tap = None
+
+    def release(self) -> None:
+        """Let what was kept arrive now, very late."""
+        for receiver, incarnation, data, channel in self._kept:
+            if receiver.incarnation == incarnation:
+                receiver.arrive(data, channel)
+        self._kept.clear()
 
     def _passes(
         self, sender: VirtualDaemon, receiver: VirtualDaemon, data: bytes, channel: Channel
@@ -84,6 +95,8 @@ class Snares:
                 and snare.sender in (None, sender.daemon.name)
                 and snare.receiver in (None, receiver.daemon.name)
             ):
+                if snare.keeps:
+                    self._kept.append((receiver, receiver.incarnation, data, channel))
                 snare.left -= 1
                 if snare.left <= 0:
                     self._set.remove(snare)
