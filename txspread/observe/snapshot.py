@@ -55,11 +55,12 @@ def running_node(host: DaemonHost | None) -> Node | None:
 
 def is_ready(node: Node) -> bool:
     """Whether clients are served: the ring works and no state exchange holds them up."""
-    state = node.membership_state
-    return state in {MembershipState.OP, MembershipState.GATHER} and node.groups.state in {
-        GroupsState.GOP,
-        GroupsState.GTRANS,
-    }
+    stack = node.ring
+    works = stack is None or (
+        stack.membership.token_alive
+        and stack.membership.state in {MembershipState.OP, MembershipState.GATHER}
+    )
+    return works and node.groups.state in {GroupsState.GOP, GroupsState.GTRANS}
 
 
 def status(host: DaemonHost, node: Node, listed: int = DEFAULT_LISTED) -> dict[str, Json]:
