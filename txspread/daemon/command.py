@@ -32,7 +32,8 @@ from txspread.daemon.sockets import SocketError
 from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import show_failures
 from txspread.engine.alarms import Category, Priority
-from txspread.observe.companions import Companions, add_options
+from txspread.observe.companions import Companions, add_options, open_trace
+from txspread.observe.trace_file import TraceFile
 
 EXIT_OK: Final = 0
 EXIT_CONFIGURATION: Final = 1
@@ -217,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         authentication = make_authentication(configuration, log, options.passwords)
         activity = ActivityLog(me.name, configuration, log) if options.log == "y" else None
+        trace = open_trace(options, configuration, me, log)
     except (AccessError, OSError) as error:
         log.alarm(Category.EXIT, Priority.FATAL, "%s", error)
         return EXIT_CONFIGURATION
@@ -228,14 +230,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_privileges=True,
         authentication=authentication,
         activity=activity,
+        trace=trace,
         state_directory=options.state_directory,
         linger=True,
         guard_reload=options.guard_reload,
     )
-    return run(service, log, options)
+    return run(service, log, options, trace)
 
 
-def run(service: SpreadService, log: EventLog, options: argparse.Namespace) -> int:
+def run(
+    service: SpreadService,
+    log: EventLog,
+    options: argparse.Namespace,
+    trace: TraceFile | None = None,
+) -> int:
     """Serve until a signal or the engine ends it; returns the exit code."""
     from twisted.internet import reactor as global_reactor
     from twisted.internet.posixbase import PosixReactorBase
@@ -253,7 +261,7 @@ def run(service: SpreadService, log: EventLog, options: argparse.Namespace) -> i
         reactor.stop()
 
     service.left = leave
-    companions = Companions(options, service, reactor)
+    companions = Companions(options, service, reactor, trace)
     try:
         companions.open()
         service.privilegedStartService()
@@ -278,6 +286,7 @@ def run(service: SpreadService, log: EventLog, options: argparse.Namespace) -> i
     def stop() -> None:
         companions.stop()
         service.stopService()
+        companions.close()
         if exit_code == EXIT_OK:
             log.alarm(Category.PRINT, Priority.PRINT, "Spread daemon exiting normally!")
 

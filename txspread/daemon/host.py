@@ -42,7 +42,8 @@ from txspread.engine.interfaces import StreamTransport
 from txspread.engine.node import Node
 from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.sessions_state import Session
-from txspread.engine.trace import TraceSink
+from txspread.engine.trace import Sinks, TraceSink
+from txspread.engine.traced_node import TracedNode
 
 DEFAULT_SOCKET_DIRECTORY = "/tmp"
 
@@ -101,12 +102,31 @@ def make_node(
     *,
     authentication: Authentication | None = None,
     trace: TraceSink | None = None,
+    deliveries: TraceSink | None = None,
     last_time_used: int = -1,
     time_used: Callable[[int], None] | None = None,
     guard_reload: bool = False,
 ) -> Node:
-    """The engine of a real daemon; the keywords are those of ``Node``."""
-    return Node(
+    """The engine of a real daemon.
+
+    The keywords are those of ``Node``; ``trace`` takes everything, ``deliveries`` only
+    what a plain node tells of.
+    """
+    if trace is None:
+        return Node(
+            configuration,
+            me,
+            host,
+            alarms,
+            random.SystemRandom().random,
+            now,
+            authentication=authentication,
+            trace=deliveries,
+            last_time_used=last_time_used,
+            time_used=time_used,
+            guard_reload=guard_reload,
+        )
+    return TracedNode(
         configuration,
         me,
         host,
@@ -114,7 +134,7 @@ def make_node(
         random.SystemRandom().random,
         now,
         authentication=authentication,
-        trace=trace,
+        trace=trace if deliveries is None else Sinks((trace, deliveries)),
         last_time_used=last_time_used,
         time_used=time_used,
         guard_reload=guard_reload,

@@ -90,11 +90,12 @@ class SpreadService(Service):
         self._socket_directory = socket_directory
         self._drop_privileges = drop_privileges
         self._times = TimeFile(state_directory, self.me, self.alarms)
-        # The activity log hears of memberships through the trace.
+        # The activity log hears of memberships through the trace of deliveries.
         self._engine_factory: EngineFactory = engine_factory or partial(
             make_node,
             authentication=authentication,
-            trace=trace or activity,
+            trace=trace,
+            deliveries=activity,
             last_time_used=self._times.last,
             time_used=self._times.keep,
             guard_reload=guard_reload,

@@ -12,6 +12,21 @@ kind               fields
 ``transitional``   ``members``, ``membership_id``
 ``regular``        ``members``, ``membership_id``
 =================  ==================================================================
+
+Every node with a sink gives these.  The rest is given by a
+:class:`~txspread.engine.traced_node.TracedNode`:
+
+=================  ==================================================================
+kind               fields
+=================  ==================================================================
+``received``       ``data``: the datagram, before any check; ``channel``
+``sent``           ``data``; ``to``: address and port
+``submitted``      ``message``: a client's (or the daemon's own) complete frame
+``state``          ``before``, ``after``: of the membership machine
+``groups_state``   ``before``, ``after``: of the groups layer
+``fault``          ``count``: internal errors so far
+``stopped``        none: the daemon has ended in an orderly way
+=================  ==================================================================
 """
 
 from __future__ import annotations
@@ -51,3 +66,15 @@ class TracedDelivery:
         """Record and pass on a regular membership."""
         self._event("regular", members=tuple(members), membership_id=membership_id)
         self._upper.on_regular(members, membership_id)
+
+
+class Sinks:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Sequence[TraceSink]) -> None:
+        self._events = [sink.event for sink in sinks]
+
+    def event(self, kind: str, **fields: object) -> None:
+        """See :meth:`TraceSink.event`."""
+        for event in self._events:
+            event(kind, **fields)

@@ -2,14 +2,21 @@
 
 The command line adds :func:`add_options`, makes :class:`Companions` from the result,
 and calls them in the order *open* (before privileges are given up), *start* (once the
-daemon serves), *stop*.
+daemon serves), *stop* (before it ends), *close* (after that).
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import cast
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from txspread.config.model import Configuration, Daemon
 from txspread.daemon.service import SpreadService
+from txspread.engine.alarms import AlarmSink
+from txspread.observe.trace_file import DEFAULT_LIMIT, FLUSH_SECONDS, TraceFile
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +29,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="serve metrics, status, health checks and a status page over HTTP; on the loopback "
         "address unless HOST is given, on all addresses with ':PORT'",
     )
+    group.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="append everything that the engine is given and does to FILE, as JSON lines for "
+        "txspread-trace; slows the daemon down",
+    )
+    group.add_argument(
+        "--trace-limit",
+        metavar="MIB",
+        type=int,
+        default=DEFAULT_LIMIT >> 20,
+        help="end the trace after so many MiB (default %(default)s)",
+    )
+
+
+def open_trace(
+    options: argparse.Namespace, configuration: Configuration, me: Daemon, alarms: AlarmSink
+) -> TraceFile | None:
+    """The trace file that was asked for.
+
+    Raises:
+        OSError: it cannot be opened.
+
+    """
+    if options.trace is None:
+        return None
+    return TraceFile(options.trace, configuration, me, alarms, options.trace_limit << 20)
 
 
 def _http_address(text: str) -> tuple[str, int]:
@@ -40,12 +74,20 @@ class Companions:
         options: from a parser with :func:`add_options`.
         service: the daemon.
         reactor: its reactor.
+        trace: flushed now and then, and closed.
 
     """
 
     def __init__(
-        self, options: argparse.Namespace, service: SpreadService, reactor: object
+        self,
+        options: argparse.Namespace,
+        service: SpreadService,
+        reactor: object,
+        trace: TraceFile | None = None,
     ) -> None:
+        self._trace = trace
+        self._flushing = LoopingCall(self._flush)
+        self._flushing.clock = cast(IReactorTime, reactor)
         self._status = None
         if options.http is not None:
             from txspread.observe.listener import StatusService
@@ -66,8 +108,21 @@ class Companions:
         """The daemon serves."""
         if self._status is not None:
             self._status.startService()
+        if self._trace is not None:
+            self._flushing.start(FLUSH_SECONDS)
 
     def stop(self) -> None:
-        """The daemon ends."""
+        """The daemon is about to end."""
         if self._status is not None:
             self._status.stopService()
+        if self._flushing.running:
+            self._flushing.stop()
+
+    def close(self) -> None:
+        """The daemon has ended."""
+        if self._trace is not None:
+            self._trace.close()
+
+    def _flush(self) -> None:
+        if self._trace is not None:
+            self._trace.flush()
