@@ -9,6 +9,8 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from recorded import VECTORS
@@ -41,11 +43,12 @@ def pattern(text: str, address: str) -> str:
 
 
 class Tool:
-    """A tool of ours that runs, with what it has printed so far."""
+    """A tool of ours (or a script) that runs, with what it has printed so far."""
 
-    def __init__(self, module: str, words: list[str]) -> None:
+    def __init__(self, module: str | Path, words: list[str]) -> None:
+        run = [str(module)] if isinstance(module, Path) else ["-m", f"txspread.tools.{module}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"txspread.tools.{module}", *words],
+            [sys.executable, *run, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -80,6 +83,10 @@ class Tool:
     def wait_for(self, text: str) -> None:
         """Wait until this was printed."""
         self._read(lambda: text in self.printed)
+
+    def wait_until(self, done: Callable[[], object]) -> None:
+        """Wait until what was printed satisfies a condition."""
+        self._read(done)
 
     def finish(self) -> int:
         """Wait for the end; return the exit status."""
