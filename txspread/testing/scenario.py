@@ -103,6 +103,7 @@ class Run:
         self.snares = Snares(self.network)
         for daemon in self.network.daemons.values():
             daemon.on_crash.append(self._crashed)
+            daemon.on_start.append(self._started)
 
     def play(self) -> None:
         """Play the whole schedule."""
@@ -145,12 +146,19 @@ class Run:
         clients = self.recorder.connected()
         return self._random.choice(clients) if clients else None
 
+    def _started(self, daemon: VirtualDaemon) -> None:
+        """A daemon has come up: before long it has a client."""
+        if self._storm:
+            self.network.clock.after(0.1, lambda: self._connect_to(daemon))
+
     def _connect(self) -> None:
-        daemon = self._daemon()
+        self._connect_to(self._daemon())
+
+    def _connect_to(self, daemon: VirtualDaemon) -> None:
         most = self.plan.clients * self.plan.daemons
         if not daemon.running or daemon.paused or not daemon.accepting:
             return
-        if len(self.recorder.connected()) >= most:
+        if not self._storm or len(self.recorder.connected()) >= most:
             return
         self._names += 1
         client = self.recorder.connect(daemon, b"c%d" % self._names)
