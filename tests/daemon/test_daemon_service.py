@@ -10,7 +10,9 @@ import pytest
 from spread_client import SpreadClient
 
 from txspread.config import parse
+from txspread.daemon import host as host_module
 from txspread.daemon.activity_log import ActivityLog
+from txspread.daemon.event_log import EventLog
 from txspread.daemon.service import SpreadService
 from txspread.daemon.sockets import SocketError
 from txspread.engine.alarms import SilentAlarms
@@ -195,6 +197,66 @@ def test_a_state_directory_that_cannot_be_made_is_no_obstacle(serve, one_daemon,
     (tmp_path / "file").touch()
     service = serve(one_daemon(), "alone", state_directory=str(tmp_path / "file" / "state"))
     connect(service, b"c")
+
+
+def test_a_daemon_that_lingers_leaves_the_reactor_its_share(
+    serve, one_daemon, connect, running_reactor
+):
+    service = serve(one_daemon(), "alone", linger=True)
+    client = connect(service, b"c")
+    client.join(b"g")
+    client.wait_for_members(b"#c#alone")
+    rang = []
+
+    def ring():
+        rang.append(time.monotonic())
+        if len(rang) < 20:
+            running_reactor.reactor.callLater(0.001, ring)
+
+    begin = time.monotonic()
+    running_reactor.reactor.callFromThread(ring)
+    while len(rang) < 20:
+        client.send(b"g", b"x")
+        assert client.bodies(1) == [b"x"]
+        assert time.monotonic() - begin < 30, "delayed calls starve while a client is busy"
+
+
+def test_buffers_smaller_than_asked_for_are_pointed_out(serve, ring_of, monkeypatch):
+    monkeypatch.setattr(
+        host_module,
+        "enlarge_buffer",
+        lambda opened, *, receive: 212_992 if receive else host_module.DATAGRAM_BUFFER,
+    )
+    log = []
+    serve(ring_of(2), "d0", alarms=EventLog(log.append), socket_directory=None)
+    assert [line for line in log if "net.core" in line] == [
+        "DL_init_channel: asked for a receive buffer of 4194304 bytes, the kernel gives 212992: "
+        "bursts may be lost and sent again; raise net.core.rmem_max\n"
+    ]
+
+
+def test_a_daemon_without_peers_does_not_mind_small_buffers(serve, one_daemon, monkeypatch):
+    monkeypatch.setattr(host_module, "enlarge_buffer", lambda opened, *, receive: 1)
+    log = []
+    serve(one_daemon(), "alone", alarms=EventLog(log.append), socket_directory=None)
+    assert not any("net.core" in line for line in log)
+
+
+def test_the_engine_can_end_the_daemon(serve, one_daemon, running_reactor, eventually):
+    reasons = []
+    service = serve(one_daemon(), "alone", left=reasons.append)
+    running_reactor.call(lambda: service.host.leave("a monitor said so"))
+    running_reactor.call(lambda: service.host.leave("and again"))
+    eventually(lambda: reasons)
+    running_reactor.call(lambda: None)
+    assert reasons == ["a monitor said so"]
+
+
+def test_without_anybody_to_ask_it_stops_itself(serve, one_daemon, running_reactor, eventually):
+    service = serve(one_daemon(), "alone")
+    running_reactor.call(lambda: service.host.leave("a monitor said so"))
+    eventually(lambda: service.host is None)
+    assert not service.running
 
 
 class Clock:
