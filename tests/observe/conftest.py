@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from attrs import frozen
@@ -15,7 +15,9 @@ from twisted.internet.epollreactor import EPollReactor
 
 from txspread.config import parse
 from txspread.daemon.service import SpreadService
+from txspread.engine.alarms import SilentAlarms
 from txspread.observe.listener import StatusService
+from txspread.observe.trace_file import TraceFile
 from txspread.testing.live_clients import Crowd
 
 LIMIT = 30.0
@@ -125,7 +127,9 @@ def observe(running_reactor, tmp_path) -> Iterator[Callable[..., list[Observed]]
     """Start daemons d1, d2, ... each with a listener; ``started`` of ``size`` are started."""
     services: list = []
 
-    def start(size: int = 1, started: int | None = None, options: str = "") -> list[Observed]:
+    def start(
+        size: int = 1, started: int | None = None, options: str = "", traces: Sequence[str] = ()
+    ) -> list[Observed]:
         text = f"AcceleratedRing = false\n{TIMEOUTS}{options}\n"
         for number in range(1, size + 1):
             host = f"127.0.{number}.7"
@@ -136,11 +140,16 @@ def observe(running_reactor, tmp_path) -> Iterator[Callable[..., list[Observed]]
         configuration = parse(text)
         made = []
         for number in range(1, (size if started is None else started) + 1):
+            me = configuration.by_name[f"d{number}"]
+            trace = None
+            if traces:
+                trace = TraceFile(traces[number - 1], configuration, me, SilentAlarms())
             service = SpreadService(
                 configuration,
-                f"d{number}",
+                me,
                 reactor=running_reactor.reactor,
                 socket_directory=None,
+                trace=trace,
             )
             status = StatusService(
                 lambda service=service: service.host, ("127.0.0.1", 0), running_reactor.reactor
