@@ -150,6 +150,14 @@ class TestSending:
             ([b"token"], SUCCESSOR),
         ]
 
+    def test_data_for_the_successor_leave_right_before_its_token(self, sender, recording):
+        successor = (SUCCESSOR[0], SUCCESSOR[1] - 1)
+        assert successor == B
+        sender.send(b"1", B)
+        sender.send(b"1", A)
+        sender.send(b"token", SUCCESSOR)
+        assert recording.sent == [([b"1"], A), ([b"1"], B), ([b"token"], SUCCESSOR)]
+
     def test_data_after_a_token_stay_after_it(self, sender, recording):
         sender.send(b"1", A)
         sender.send(b"token", SUCCESSOR)
@@ -317,6 +325,22 @@ class TestPriority:
         sending.sendto(b"data", data)
         reader.receive()
         assert [data for _, data in engine.seen] == [b"first", b"data", b"second"]
+
+    def test_only_sockets_known_to_be_readable_are_read(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        sending.sendto(b"data", data)
+        sending.sendto(b"token", token)
+        reader.receive([reader._tokens[0].descriptor])
+        assert engine.seen == [(TOKEN, b"token")]
+        reader.receive([])
+        assert len(engine.seen) == 1
+
+    def test_a_token_behind_data_is_read_with_them(self, reading, sending):
+        engine, reader, data, token, _ = reading
+        sending.sendto(b"data", data)
+        sending.sendto(b"token", token)
+        reader.receive([reader._data[0].descriptor])
+        assert [payload for _, payload in engine.seen] == [b"data", b"token"]
 
     def test_a_turn_is_bounded(self, reading, sending):
         engine, reader, data, _, _ = reading

@@ -10,7 +10,8 @@ difference.  Kept for every destination, and between data and tokens:
   that the daemon does next may delay it.
 
 Datagrams to different destinations may change places between two tokens, as
-they may on any network.
+they may on any network.  Data for the daemon that gets the token leave last, right
+before it, so that it finds both when it wakes up.
 
 Source: ``docs/protocol/daemon-datagrams.md`` sections 1.2 and 13.
 """
@@ -55,7 +56,9 @@ class BatchSender:
         self, sending: socket.socket, token_addresses: Iterable[Address], *, trains: bool = True
     ) -> None:
         self._socket = sending
-        self._tokens = frozenset(token_addresses)
+        self._tokens: dict[Address, Address] = {}
+        """Where tokens go, and where data to the same daemon go."""
+        self.token_addresses(token_addresses)
         self._pending: dict[Address, list[bytes]] = {}
         self._count = 0
         self._trains = trains and hasattr(socket, "SO_BINDTODEVICE")
@@ -69,12 +72,16 @@ class BatchSender:
 
     def token_addresses(self, addresses: Iterable[Address]) -> None:
         """Replace the set of addresses where tokens go (after a reload)."""
-        self._tokens = frozenset(addresses)
+        self._tokens = {(host, port): (host, port - 1 & 0xFFFF) for host, port in addresses}
 
     def send(self, datagram: bytes, address: Address) -> None:
         """Send one datagram, at the latest at the next :meth:`flush`."""
-        if address in self._tokens:
+        data_address = self._tokens.get(address)
+        if data_address is not None:
             if self._count:
+                group = self._pending.pop(data_address, None)
+                if group is not None:
+                    self._pending[data_address] = group
                 self.flush()
             self._send_one(datagram, address)
             return

@@ -104,16 +104,19 @@ class DatagramReader:
                         self._take(one)
             return
         left = BATCH
+        tokens = ready
         for one in self._data:
             if ready is not None and one.descriptor not in ready:
                 continue
+            # A token may have come behind these since the sockets were looked at.
+            tokens = None
             while left > 0:
                 left -= self._take(one)
                 if engine.prefer_tokens:
                     return
                 if not one.receiver.full:
                     break
-        self._read_tokens(ready)
+        self._read_tokens(tokens)
 
     def _read_tokens(self, ready: Container[int] | None) -> bool:
         """Read one token from each socket; tells whether there was one."""
