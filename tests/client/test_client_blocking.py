@@ -278,6 +278,26 @@ def test_a_broken_stream_is_an_illegal_message(listener):
     assert caught.value.args[0] == spread.ILLEGAL_MESSAGE
 
 
+def test_a_silent_daemon_is_given_up(listener):
+    server, name = listener
+    serve(server, ACCEPT)
+    with spread.connect(name, timeout=5, silence_timeout=0.3) as mbox:
+        with pytest.raises(TimeoutError):
+            mbox.receive(timeout=0.05)
+        with pytest.raises(spread.error) as caught:
+            mbox.receive()
+    assert caught.value.args[0] == spread.CONNECTION_CLOSED
+    assert "silent" in caught.value.detail
+
+
+def test_an_idle_daemon_that_answers_probes_is_kept(daemon, unique):
+    with spread.connect(daemon.tcp, unique("i"), silence_timeout=0.2) as mbox:
+        with pytest.raises(TimeoutError):
+            mbox.receive(timeout=0.7)
+        mbox.multicast(spread.AGREED_MESS, mbox.private_group, b"mine")
+        assert mbox.receive(timeout=20).message == b"mine"
+
+
 def test_a_rejected_request_is_an_error_as_in_spreadmodule(listener):
     server, name = listener
     frame = encode_message(0x400000, b"#me#fake", [b"g", b"#me#fake"])

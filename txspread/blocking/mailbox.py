@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -38,6 +39,7 @@ from txspread.client.errors import (
     SpreadError,
     error_text,
 )
+from txspread.client.liveness import PROBE_BODY, PROBE_SERVICE, Liveness
 from txspread.client.messages import Message, Name, message_size, name_bytes
 from txspread.client.names import EndpointAddress, SpreadAddress, UnixAddress, parse_spread_name
 from txspread.client.protocol import ClientSession, SessionState, connection_closed
@@ -86,11 +88,19 @@ class Mailbox:
     """
 
     def __init__(
-        self, session: ClientSession, sock: socket.socket, read_ahead: bool = False
+        self,
+        session: ClientSession,
+        sock: socket.socket,
+        read_ahead: bool = False,
+        silence_timeout: float | None = None,
     ) -> None:
         self._session = session
         self._read_ahead = read_ahead
         self._ready: deque[Message] = deque()
+        self._liveness: Liveness | None = None
+        if silence_timeout is not None:
+            now = time.monotonic()
+            self._liveness = Liveness(silence_timeout, session.private_group, now)
         self._socket = sock
         self._descriptor = sock.fileno()
         self._send_lock = threading.Lock()
@@ -269,7 +279,7 @@ class Mailbox:
                 self._fail(session.problem)
             if self._failure is not None:
                 raise self._failure
-            if deadline is not None:
+            if deadline is not None or self._liveness is not None:
                 self._wait(deadline)
             try:
                 data = self._socket.recv(_READ if self._read_ahead else min(session.missing, _READ))
@@ -277,16 +287,34 @@ class Mailbox:
                 self._fail(connection_closed(str(problem)))
             if not data:
                 self._fail(connection_closed("end of stream"))
-            ready.extend(session.receive(data))
+            messages = session.receive(data)
+            if self._liveness is not None:
+                self._liveness.heard(time.monotonic())
+                if self._liveness.probing:
+                    messages = self._liveness.without_echo(messages)
+            ready.extend(messages)
 
-    def _wait(self, deadline: float) -> None:
-        """Wait until the socket is readable."""
-        import select
-
+    def _wait(self, deadline: float | None) -> None:
+        """Wait until the socket is readable; watch the deadline and a silent daemon."""
         poller = select.poll()
         poller.register(self._descriptor, select.POLLIN)
-        if not poller.poll(max(deadline - time.monotonic(), 0) * 1000):
-            raise TimeoutError("no message in time")
+        liveness = self._liveness
+        while True:
+            now = time.monotonic()
+            limits = [] if deadline is None else [max(deadline - now, 0)]
+            if liveness is not None:
+                limits.append(liveness.next_check(now))
+            if poller.poll(min(limits) * 1000):
+                return
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise TimeoutError("no message in time")
+            if liveness is not None and liveness.dead(now):
+                told = f"the daemon was silent for {liveness.timeout:g} seconds"
+                self._fail(connection_closed(told))
+            if liveness is not None and liveness.due(now):
+                own = self._session.private_group
+                self._send(self._session.multicast(PROBE_SERVICE, own, PROBE_BODY))
 
     def _fail(self, problem: SpreadError) -> NoReturn:
         """Take note of a broken connection, as SpreadModule does, and raise.
@@ -330,6 +358,7 @@ def connect(
     methods: Sequence[AuthenticationMethod] = (NullMethod(),),
     max_groups: int = SAFE_GROUPS,
     read_ahead: bool = False,
+    silence_timeout: float | None = None,
 ) -> Mailbox:
     """Connect to a daemon.
 
@@ -345,6 +374,9 @@ def connect(
     :param max_groups: most groups of one message; 43 is what 4.x rings deliver.
     :param read_ahead: read as much as the socket has (64 KiB) instead of one message;
         ``select`` on the mailbox then does not see messages that were read already.
+    :param silence_timeout: seconds after which a daemon that says nothing to a receive
+        that waits, not even to a probe, counts as lost
+        (:mod:`txspread.client.liveness`); None: never, as in SpreadModule.
     :raises error: with upstream's code and text.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -368,7 +400,7 @@ def connect(
             raise
     except SpreadError as problem:
         raise error_from(problem) from problem
-    return Mailbox(session, sock, read_ahead)
+    return Mailbox(session, sock, read_ahead, silence_timeout)
 
 
 def _open_socket(address: SpreadAddress, deadline: float | None) -> socket.socket:

@@ -30,7 +30,7 @@ class Liveness:
     :param now: seconds on the clock that all later calls use.
     """
 
-    __slots__ = ("_heard", "_private_group", "_probed", "timeout")
+    __slots__ = ("_asked", "_echoes", "_heard", "_private_group", "timeout")
 
     def __init__(self, timeout: float, private_group: str, now: float) -> None:
         if timeout <= 0:
@@ -38,32 +38,38 @@ class Liveness:
         self.timeout = timeout
         self._private_group = private_group
         self._heard = now
-        self._probed = False
+        self._asked: float | None = None
+        self._echoes = 0
 
     @property
     def probing(self) -> bool:
-        """Whether a probe is on its way; its echo must be removed with :meth:`without_echo`."""
-        return self._probed
+        """Whether an echo may come, which must be removed with :meth:`without_echo`."""
+        return self._echoes > 0
 
     def heard(self, now: float) -> None:
         """Bytes came, or the caller itself does not read at the moment."""
         self._heard = now
+        self._asked = None
 
     def dead(self, now: float) -> bool:
-        """Whether the daemon was silent for the whole timeout."""
-        return now - self._heard >= self.timeout
+        """Whether the daemon has not answered a probe in time.
+
+        A program that was stopped itself for a while thus probes before it judges.
+        """
+        return self._asked is not None and now - self._asked >= self.timeout / 2
 
     def due(self, now: float) -> bool:
         """Whether a probe should be sent; the caller then does so."""
-        if self._probed or now - self._heard < self.timeout / 2:
+        if self._asked is not None or now - self._heard < self.timeout / 2:
             return False
-        self._probed = True
+        self._asked = now
+        self._echoes += 1
         return True
 
     def next_check(self, now: float) -> float:
         """Seconds after which to ask again."""
-        limit = self.timeout if self._probed else self.timeout / 2
-        return max(self._heard + limit - now, self.timeout / 20)
+        since = self._heard if self._asked is None else self._asked
+        return max(since + self.timeout / 2 - now, self.timeout / 20)
 
     def without_echo(self, messages: list[Message]) -> list[Message]:
         """Remove the echo of the probe, which is not the application's."""
@@ -74,6 +80,6 @@ class Liveness:
                 and message.sender == self._private_group
                 and message.groups == (self._private_group,)
             ):
-                self._probed = False
+                self._echoes -= 1
                 return messages[:position] + messages[position + 1 :]
         return messages
