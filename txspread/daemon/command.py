@@ -8,7 +8,6 @@ exit codes, are in ``docs/operating.md``.
 from __future__ import annotations
 
 import argparse
-import gc
 import io
 import os
 import resource
@@ -22,6 +21,7 @@ from typing import Final
 import txspread
 from txspread.config import Configuration, ConfigurationError, Daemon, find_me, load
 from txspread.config.report import check_report
+from txspread.daemon import process_options
 from txspread.daemon.access_files import AccessError, make_authentication
 from txspread.daemon.activity_log import ActivityLog
 from txspread.daemon.addresses import local_addresses, resolve
@@ -29,6 +29,7 @@ from txspread.daemon.event_log import EventLog, redirect_output
 from txspread.daemon.privileges import PrivilegeError
 from txspread.daemon.service import SpreadService
 from txspread.daemon.sockets import SocketError
+from txspread.daemon.systemd import Inherited, inherited_sockets
 from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import show_failures
 from txspread.engine.alarms import Category, Priority
@@ -49,7 +50,6 @@ EXIT_ABORT: Final = 134
 SEARCHED: Final = ("spread.conf", "/usr/local/etc/spread.conf", "/etc/spread.conf")
 """Where a configuration is looked for without ``-c``."""
 _WIDTH: Final = 79
-_GC_THRESHOLDS: Final = (50_000, 20, 100)
 _OPEN_FILES: Final = 8192
 
 
@@ -103,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="let a monitor reload the configuration only with DangerousMonitor, as it may "
         "partition or kill daemons (upstream lets anyone reload)",
     )
+    process_options.add_options(parser)
     add_options(parser)
     parser.add_argument(
         "--check",
@@ -222,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AccessError, OSError) as error:
         log.alarm(Category.EXIT, Priority.FATAL, "%s", error)
         return EXIT_CONFIGURATION
+    inherited = Inherited(inherited_sockets())
     service = SpreadService(
         configuration,
         me,
@@ -233,9 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trace=trace,
         state_directory=options.state_directory,
         linger=True,
+        inherited=inherited,
         guard_reload=options.guard_reload,
     )
-    return run(service, log, options, trace)
+    return run(service, log, options, trace, inherited)
 
 
 def run(
@@ -243,6 +246,7 @@ def run(
     log: EventLog,
     options: argparse.Namespace,
     trace: TraceFile | None = None,
+    inherited: Inherited | None = None,
 ) -> int:
     """Serve until a signal or the engine ends it; returns the exit code."""
     from twisted.internet import reactor as global_reactor
@@ -264,6 +268,7 @@ def run(
     companions = Companions(options, service, reactor, trace)
     try:
         companions.open()
+        process_options.apply_before_start(options, log)
         service.privilegedStartService()
     except SocketError as error:
         log.alarm(Category.EXIT, Priority.FATAL, "%s", error)
@@ -279,9 +284,14 @@ def run(
         except Exception:
             leave("Internal error: the engine does not start: " + traceback.format_exc().rstrip())
             return
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        for name in inherited.close() if inherited is not None else ():
+            log.alarm(
+                Category.PRINT,
+                Priority.WARNING,
+                "A socket was handed down that no client address of the configuration needs: %s",
+                name,
+            )
+        process_options.apply_started(options)
 
     def stop() -> None:
         companions.stop()

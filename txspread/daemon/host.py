@@ -9,6 +9,7 @@ whose bytes were being handled; nothing that comes from a socket ends the daemon
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -35,6 +36,7 @@ from txspread.daemon.sockets import (
     token_addresses,
 )
 from txspread.daemon.stream import READ_SIZE, ClientTransport, StreamListener
+from txspread.daemon.systemd import Inherited, InheritedUnixListener
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.authentication import Authentication
 from txspread.engine.handshake import PeerAddress
@@ -154,6 +156,7 @@ class DaemonHost:
         engine_factory: makes the engine.
         activity: told of connections that come and go.
         linger: see :class:`~txspread.daemon.hub.EpollHub`.
+        inherited: listening sockets that are taken instead of opening them.
         left: called once, in a later turn, when the engine wants the daemon to end.
 
     """
@@ -169,6 +172,7 @@ class DaemonHost:
         engine_factory: EngineFactory = make_node,
         activity: ActivityLog | None = None,
         linger: bool = False,
+        inherited: Inherited | None = None,
         left: Callable[[str], None] | None = None,
     ) -> None:
         self.configuration = configuration
@@ -179,6 +183,7 @@ class DaemonHost:
         self._engine_factory = engine_factory
         self._activity = activity
         self._linger = linger
+        self._inherited = Inherited([]) if inherited is None else inherited
         self._left = left
         self._accepting = True
         self._datagram_sockets: list[DatagramSocket] = []
@@ -189,7 +194,7 @@ class DaemonHost:
         self._listeners: list[StreamListener] = []
         self._transports: set[ClientTransport] = set()
         self._buffer = memoryview(bytearray(READ_SIZE))
-        self.unix: UnixListener | None = None
+        self.unix: UnixListener | InheritedUnixListener | None = None
         self.sender: BatchSender | None = None
         self.engine: Engine | None = None
         """From the start on."""
@@ -213,11 +218,19 @@ class DaemonHost:
                 self._datagram_sockets.append(DatagramSocket(opened, binding.channel))
             self._sending = open_sending_socket()
             self._enlarge_buffers(self._sending)
+            inherited = self._inherited
             for stream in stream_plan(self.configuration, self.me):
-                self._listening.append(open_stream_listener(stream))
+                self._listening.append(
+                    inherited.take_tcp(stream.address, stream.port) or open_stream_listener(stream)
+                )
             if self.socket_directory is not None:
-                self.unix = UnixListener(
-                    self.socket_directory, self.configuration.segments[self.me.segment].port
+                port = self.configuration.segments[self.me.segment].port
+                path = os.path.join(self.socket_directory, str(port))
+                handed = inherited.take_unix(path)
+                self.unix = (
+                    UnixListener(self.socket_directory, port)
+                    if handed is None
+                    else InheritedUnixListener(handed, path)
                 )
                 self._listening.append(self.unix.socket)
         except BaseException:

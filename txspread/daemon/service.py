@@ -25,6 +25,7 @@ from txspread.daemon.activity_log import ALIVE_SECONDS, ActivityLog
 from txspread.daemon.host import DEFAULT_SOCKET_DIRECTORY, DaemonHost, EngineFactory, make_node
 from txspread.daemon.hub import Reactor
 from txspread.daemon.reloading import Reloader, open_file
+from txspread.daemon.systemd import Inherited
 from txspread.daemon.time_file import TimeFile
 from txspread.engine.alarms import AlarmSink, Category, Priority, SilentAlarms
 from txspread.engine.authentication import Authentication
@@ -53,6 +54,8 @@ class SpreadService(Service):
         linger: wait in the daemon's own loop for a moment when its work is done; see
             :class:`~txspread.daemon.hub.EpollHub`.  For a process of its own.
         guard_reload: obey a monitor's RELOAD only with DangerousMonitor.
+        inherited: listening sockets of a service manager, taken instead of opening
+            those of the same addresses.
         left: called with a reason when the engine wants the daemon to end, which
             by default just stops the service.
 
@@ -78,6 +81,7 @@ class SpreadService(Service):
         trace: TraceSink | None = None,
         state_directory: str | None = None,
         linger: bool = False,
+        inherited: Inherited | None = None,
         guard_reload: bool = False,
         left: Callable[[str], None] | None = None,
     ) -> None:
@@ -102,6 +106,7 @@ class SpreadService(Service):
         )
         self._activity = activity
         self._linger = linger
+        self._inherited = inherited
         self._alive: LoopingCall | None = None
         self._reloader: Reloader | None = None
         self.left = left
@@ -133,6 +138,7 @@ class SpreadService(Service):
             engine_factory=self._engine_factory,
             activity=self._activity,
             linger=self._linger,
+            inherited=self._inherited,
             left=self._on_left,
         )
         host.open()

@@ -15,8 +15,13 @@ from twisted.internet.task import LoopingCall
 
 from txspread.config.model import Configuration, Daemon
 from txspread.daemon.service import SpreadService
+from txspread.daemon.systemd import ServiceManager
 from txspread.engine.alarms import AlarmSink
+from txspread.observe.snapshot import running_node
 from txspread.observe.trace_file import DEFAULT_LIMIT, FLUSH_SECONDS, TraceFile
+
+TELL_SECONDS = 5.0
+"""How often the service manager is told of a changed state."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +93,11 @@ class Companions:
         self._trace = trace
         self._flushing = LoopingCall(self._flush)
         self._flushing.clock = cast(IReactorTime, reactor)
+        self._service = service
+        self._manager = ServiceManager()
+        self._told = ""
+        self._telling = LoopingCall(self._tell)
+        self._telling.clock = cast(IReactorTime, reactor)
         self._status = None
         if options.http is not None:
             from txspread.observe.listener import StatusService
@@ -110,9 +120,16 @@ class Companions:
             self._status.startService()
         if self._trace is not None:
             self._flushing.start(FLUSH_SECONDS)
+        if self._manager.present:
+            self._manager.tell("READY=1")
+            watchdog = self._manager.watchdog_seconds
+            self._telling.start(TELL_SECONDS if watchdog is None else watchdog / 3)
 
     def stop(self) -> None:
         """The daemon is about to end."""
+        self._manager.tell("STOPPING=1")
+        if self._telling.running:
+            self._telling.stop()
         if self._status is not None:
             self._status.stopService()
         if self._flushing.running:
@@ -122,6 +139,23 @@ class Companions:
         """The daemon has ended."""
         if self._trace is not None:
             self._trace.close()
+        self._manager.close()
+
+    def _tell(self) -> None:
+        """Tell the service manager that this process lives, and what it does."""
+        node = running_node(self._service.host)
+        if node is None:
+            return
+        told = (
+            f"STATUS={node.membership_state.name}, {len(node.membership)} of "
+            f"{len(node.configuration.daemons)} daemons, {node.sessions.count} clients"
+        )
+        news = [told] if told != self._told else []
+        self._told = told
+        if self._manager.watchdog_seconds is not None:
+            news.append("WATCHDOG=1")
+        if news:
+            self._manager.tell(*news)
 
     def _flush(self) -> None:
         if self._trace is not None:
