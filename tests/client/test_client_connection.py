@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from daemon_processes import daemon_command, running_daemon
 
 from txspread.client import (
     AGREED_MESS,
@@ -10,6 +11,7 @@ from txspread.client import (
     RELIABLE_MESS,
     SAFE_MESS,
     SELF_DISCARD,
+    AuthenticationFailed,
     ConnectionClosed,
     ConnectionRejected,
     DataMessage,
@@ -17,6 +19,7 @@ from txspread.client import (
     IllegalMessage,
     IllegalService,
     IllegalSession,
+    IPMethod,
     MembershipMessage,
     MessageTooLong,
     NameNotUnique,
@@ -331,5 +334,30 @@ def test_the_end_of_the_daemon_is_told_to_all_that_wait(run, reactor, own_daemon
         with pytest.raises(ConnectionClosed):
             await connection.drained()
         await connection.disconnect()
+
+    run(scenario())
+
+
+@pytest.fixture(params=["txspread", "upstream"])
+def strict_daemon(request, tmp_path):
+    (tmp_path / "spread.access_ip").write_text("local\n")
+    extra = 'AllowedAuthMethods = "IP"\nRequiredAuthMethods = "IP"\n'
+    command = daemon_command(request.param, request)
+    with running_daemon(command, tmp_path, "d1", extra) as started:
+        yield started
+
+
+def test_the_daemons_authentication_method_must_be_chosen(run, reactor, strict_daemon):
+    async def scenario():
+        connection = await connect(
+            strict_daemon.tcp, "local", methods=[IPMethod()], reactor=reactor
+        )
+        assert connection.private_group == "#local#d1"
+        await connection.disconnect()
+        with pytest.raises(AuthenticationFailed, match="IP"):
+            await connect(strict_daemon.tcp, "null", reactor=reactor)
+        with pytest.raises(AuthenticationFailed):
+            # A Unix socket has no address that the file allows.
+            await connect(strict_daemon.unix, "unix", methods=[IPMethod()], reactor=reactor)
 
     run(scenario())

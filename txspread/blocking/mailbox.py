@@ -267,6 +267,14 @@ class Mailbox:
                 self._socket.sendall(frame)
             except OSError as problem:
                 self._fail(connection_closed(str(problem)))
+            except BaseException:
+                # Interrupted (Ctrl-C) perhaps in the middle of a frame: what would be
+                # sent next could not be understood.
+                self._failure = connection_closed("a send was interrupted")
+                self._disconnected = True
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                raise
 
     def _read(self, deadline: float | None) -> Message:
         """Read exactly one message, or take one that was read ahead."""
