@@ -1,5 +1,7 @@
 """Connections to a Spread daemon for asyncio programs, on asyncio's own loop.
 
+For example::
+
     async with await connect("4803@example.net", "worker") as connection:
         connection.join("jobs")
         async for message in connection:

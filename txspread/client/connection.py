@@ -1,5 +1,7 @@
 """The Twisted connection to a Spread daemon.
 
+For example::
+
     connection = await connect("4803@example.net", "worker")
     connection.join("jobs")
     async for message in connection:

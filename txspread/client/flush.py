@@ -1,5 +1,7 @@
 """The flush layer for Twisted: view synchrony, wire-compatible with upstream's.
 
+For example::
+
     connection = await connect_flush("4803", "worker")
     connection.join("jobs")
     async for event in connection:

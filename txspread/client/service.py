@@ -1,5 +1,7 @@
 """A connection that is made again when it is lost, as a Twisted service.
 
+For example::
+
     client = SpreadService(["4803@one.example", "4803@two.example"], "worker")
     client.join("jobs")
     client.startService()
