@@ -95,8 +95,9 @@ def test_after_the_given_rounds_it_gives_up(run, reactor):
         service.startService()
         with pytest.raises(CouldNotConnect):
             await service.receive()
-        with pytest.raises(CouldNotConnect):
-            await waiting
+        for late in (waiting, service.connected()):
+            with pytest.raises(CouldNotConnect):
+                await late
         await service.stopService()
 
     run(scenario())

@@ -30,7 +30,8 @@ class EventQueue(Generic[E]):
         self._resume = resume
         self._events: deque[E] = deque()
         self._receivers: deque[Deferred[E]] = deque()
-        self._reason: SpreadError | None = None
+        self.reason: SpreadError | None = None
+        """Why no more events come; None as long as some may."""
         self.paused = False
         """Whether the source was told to pause."""
 
@@ -55,22 +56,22 @@ class EventQueue(Generic[E]):
             if self.paused and len(self._events) * 2 < self._limit:
                 self.paused = False
                 self._resume()
-        elif self._reason is not None:
-            receiver.errback(self._reason)
+        elif self.reason is not None:
+            receiver.errback(self.reason)
         else:
             self._receivers.append(receiver)
         return receiver
 
     def end(self, reason: SpreadError) -> None:
         """No more events come."""
-        self._reason = reason
+        self.reason = reason
         receivers, self._receivers = self._receivers, deque()
         for receiver in receivers:
             receiver.errback(reason)
 
     def reopen(self) -> None:
         """Events come again."""
-        self._reason = None
+        self.reason = None
 
     def _forget(self, receiver: Deferred[Any]) -> None:
         self._receivers.remove(receiver)

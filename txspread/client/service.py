@@ -159,10 +159,15 @@ class SpreadService(Service):
             yield run
 
     def connected(self) -> Deferred[Connection]:
-        """Fire with the connection as soon as there is one."""
+        """Fire with the connection as soon as there is one.
+
+        Fails when the service was stopped or has given up.
+        """
         waiter: Deferred[Connection] = Deferred(self._waiters_remove)
         if self.connection is not None:
             waiter.callback(self.connection)
+        elif self._events.reason is not None:
+            waiter.errback(self._events.reason)
         else:
             self._waiters.append(waiter)
         return waiter
