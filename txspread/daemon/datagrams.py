@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from txspread.daemon.batch_receive import SingleReceiver, make_receiver
 from txspread.daemon.hub import READ, Hub
 from txspread.engine.node_interfaces import Channel
 
+_TOKEN: Final = Channel.TOKEN
 BATCH: Final = 512
 """Datagrams after which clients get their turn."""
 
@@ -79,9 +80,8 @@ class DatagramReader:
         self._hub = hub
         self._engine = engine
         self._fault = fault
-        self._sockets = tuple(sockets)
-        self._data = [one for one in sockets if one.channel is Channel.DATA]
-        self._tokens = [one for one in sockets if one.channel is Channel.TOKEN]
+        self._sockets = {one.descriptor: one for one in sockets}
+        self._left = BATCH
         self.received = 0
         """Datagrams received since the start."""
         self.errors = 0
@@ -89,63 +89,57 @@ class DatagramReader:
         for one in sockets:
             hub.add(one, datagrams=True)
 
-    def receive(self, ready: Container[int] | None = None) -> None:
-        """Read one bounded batch.
+    def receive(self, ready: list[int] | None, look: int) -> bool:
+        """Read what comes next by priority; tells whether to look again at the sockets.
+
+        Data are read one batch at a time and tokens only when a look has found no
+        data, which costs less than reading until a socket says that it is empty.
 
         Args:
-            ready: descriptors known to be readable; None: all are tried.
+            ready: descriptors known to be readable; None: nothing is known.
+            look: how often the sockets have been looked at before in this turn.
 
         """
-        engine = self._engine
-        if engine.prefer_tokens:
-            if not self._read_tokens(ready):
-                for one in self._data:
-                    if ready is None or one.descriptor in ready:
-                        self._take(one)
-            return
-        left = BATCH
-        tokens = ready
-        for one in self._data:
-            if ready is not None and one.descriptor not in ready:
-                continue
-            # A token may have come behind these since the sockets were looked at.
-            tokens = None
-            while left > 0:
-                left -= self._take(one)
-                if engine.prefer_tokens:
-                    return
-                if not one.receiver.full:
-                    break
-        self._read_tokens(tokens)
+        if look == 0:
+            self._left = BATCH
+        tokens: list[DatagramSocket] = []
+        data: list[DatagramSocket] = []
+        for descriptor in self._sockets if ready is None else ready:
+            one = self._sockets[descriptor]
+            (tokens if one.channel is _TOKEN else data).append(one)
+        if self._left <= 0:
+            data = []  # a flood of data must not keep the token away
+        tried = bool(data) and not (tokens and self._engine.prefer_tokens)
+        if tried and self._read(data, many=look > 0):
+            return True
+        if self._read(tokens, many=False) or tried:
+            return False
+        return self._read(data, many=look > 0)
 
-    def _read_tokens(self, ready: Container[int] | None) -> bool:
-        """Read one token from each socket; tells whether there was one."""
-        found = False
-        for one in self._tokens:
-            if (ready is None or one.descriptor in ready) and self._take(one):
-                found = True
-        return found
-
-    def _take(self, one: DatagramSocket) -> int:
-        try:
-            datagrams = one.receiver.receive()
-        except OSError:
-            self.errors += 1
-            return 0
-        channel = one.channel
-        handle = self._engine.datagram
-        now = time.monotonic()
-        for datagram in datagrams:
+    def _read(self, sockets: list[DatagramSocket], *, many: bool) -> bool:
+        """Read once from each socket; tells whether there was anything."""
+        found = 0
+        for one in sockets:
             try:
-                handle(datagram, channel, now)
-            except Exception:
-                self._fault()
-        count = len(datagrams)
-        self.received += count
-        return count
+                datagrams = one.receiver.receive(many)
+            except OSError:
+                self.errors += 1
+                continue
+            channel = one.channel
+            handle = self._engine.datagram
+            now = time.monotonic()
+            for datagram in datagrams:
+                try:
+                    handle(datagram, channel, now)
+                except Exception:
+                    self._fault()
+            found += len(datagrams)
+        self.received += found
+        self._left -= found
+        return found > 0
 
     def close(self) -> None:
         """Stop reading and close the sockets."""
-        for one in self._sockets:
+        for one in self._sockets.values():
             self._hub.remove(one)
             one.socket.close()

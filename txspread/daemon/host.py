@@ -14,7 +14,7 @@ import random
 import socket
 import time
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Protocol
 
 from txspread.config.model import Configuration, Daemon
@@ -418,11 +418,14 @@ class DaemonHost:
         assert self.engine is not None
         return self.engine.next_timer()
 
-    def receive_datagrams(self, ready: Container[int] | None) -> None:
+    def receive_datagrams(self, ready: list[int] | None, look: int) -> bool:
         """See :meth:`~txspread.daemon.hub.Turn.receive_datagrams`."""
         assert self._reader is not None
+        return self._reader.receive(ready, look)
+
+    def datagrams_received(self) -> None:
+        """See :meth:`~txspread.daemon.hub.Turn.datagrams_received`."""
         assert self.sender is not None
-        self._reader.receive(ready)
         self.sender.flush()
 
     def end_turn(self, now: float) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import (
@@ -96,11 +96,17 @@ class Turn(Protocol):
     def next_due(self) -> float | None:
         """When to call :meth:`due`, on the monotonic clock."""
 
-    def receive_datagrams(self, ready: Container[int] | None) -> None:
-        """Read the datagram sockets, by priority, a bounded batch.
+    def receive_datagrams(self, ready: list[int] | None, look: int) -> bool:
+        """Read a batch of datagrams, by priority; tells whether to look again.
 
-        ``ready`` are the descriptors known to be readable; None: try all.
+        Args:
+            ready: descriptors known to be readable; None: nothing is known.
+            look: how often the sockets have been looked at before in this turn.
+
         """
+
+    def datagrams_received(self) -> None:
+        """There are no more datagrams for now; what the engine sent may leave."""
 
     def end_turn(self, now: float) -> None:
         """Everything that was ready has been handled."""
@@ -193,26 +199,22 @@ class EpollHub:
         """One turn; the time at its end."""
         turn = self._turn
         now = time.monotonic()
-        timer = self._timer.fileno()
         datagrams = self._datagrams
-        clients: list[tuple[int, int]] = []
-        ready: list[int] = []
-        for event in events:
-            descriptor = event[0]
-            if descriptor == timer:
-                self._timer.acknowledge()
-                self._alarm = None
-            elif descriptor in datagrams:
-                ready.append(descriptor)
-            else:
-                clients.append(event)
+        ready, clients = self._sort(events)
         if self._due is not None and self._due <= now:
             try:
                 turn.due(now)
             except Exception:
                 turn.fault(None)
         if ready:
-            self._receive_datagrams(ready)
+            try:
+                look = 0
+                while ready and turn.receive_datagrams(ready, look):
+                    look += 1
+                    ready, clients = self._sort(self._epoll.poll(0, _MAX_EVENTS))
+                turn.datagrams_received()
+            except Exception:
+                turn.fault(None)
         started = now
         sources = self._sources
         for descriptor, mask in clients:
@@ -229,13 +231,34 @@ class EpollHub:
             if datagrams:
                 now = time.monotonic()
                 if now - started > _DATAGRAM_PATIENCE:
-                    self._receive_datagrams(None)
+                    self._receive_datagrams()
                     started = now
         return self._finish()
 
-    def _receive_datagrams(self, ready: Container[int] | None) -> None:
+    def _sort(self, events: list[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Datagram descriptors, and the events of everything else but the timer."""
+        timer = self._timer.fileno()
+        datagrams = self._datagrams
+        ready: list[int] = []
+        clients: list[tuple[int, int]] = []
+        for event in events:
+            descriptor = event[0]
+            if descriptor in datagrams:
+                ready.append(descriptor)
+            elif descriptor == timer:
+                self._timer.acknowledge()
+                self._alarm = None
+            else:
+                clients.append(event)
+        return ready, clients
+
+    def _receive_datagrams(self) -> None:
+        """In the middle of long work for clients."""
         try:
-            self._turn.receive_datagrams(ready)
+            look = 0
+            while self._turn.receive_datagrams(None, look):
+                look += 1
+            self._turn.datagrams_received()
         except Exception:
             self._turn.fault(None)
 
@@ -406,7 +429,10 @@ class ReactorHub:
             if due is not None and due <= now:
                 turn.due(now)
             if datagrams:
-                turn.receive_datagrams(None)
+                look = 0
+                while turn.receive_datagrams(None, look):
+                    look += 1
+                turn.datagrams_received()
             else:
                 if mask & READ and source.interest & READ:
                     source.readable()
