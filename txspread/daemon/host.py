@@ -317,6 +317,11 @@ class DaemonHost:
         """Open client connections, those in the handshake included."""
         return len(self._transports)
 
+    def run_soon(self) -> None:
+        """Make a turn happen: for who has done something to the engine from outside."""
+        if self._hub is not None:
+            self._hub.run_soon()
+
     # --- clients
 
     def _connected(self, connection: socket.socket, address: tuple[str, int] | str) -> None:
