@@ -28,6 +28,9 @@ GROUP = b"bench"
 _CONTEXT = multiprocessing.get_context("fork")
 _BATCH_BYTES = 128 * 1024
 _READ_BYTES = 1024 * 1024
+_PAUSE = 0.0002
+"""Seconds between two readings of a receiver: a daemon that writes each message by
+itself should not pay for waking a receiver up each time."""
 _STAMP = struct.Struct("<Qd")
 
 Address = tuple[str, int]
@@ -177,6 +180,7 @@ class Load:
                     raise ConnectionError(f"receiver {number} was cut off")
                 totals[number] += count
                 received[number] = totals[number] // size
+            time.sleep(_PAUSE)
 
 
 def _run(function: Any, *arguments: Any) -> None:
