@@ -18,6 +18,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from txspread.engine.alarms import AlarmSink
+from txspread.engine.membership.avoidance import PERIOD
 from txspread.engine.node import Node
 from txspread.engine.ring_interfaces import MembershipState
 from txspread.testing.plan import Plan, configuration_for
@@ -57,11 +58,13 @@ def settling_bound(network: VirtualNetwork) -> float:
 
     Two rings can fail to notice each other for a lookup timeout; what meets then may
     find some daemon just gathering or forming, which costs an attempt.  Three rounds
-    of that are allowed for.
+    of that are allowed for, after the time for which a daemon does not hear another
+    that it could not form a ring with.
     """
     times = network.configuration.timeouts
     attempt = times.seg + times.gather + times.form
-    return times.token + 3 * (times.lookup + times.gather + attempt)
+    rounds = PERIOD + 3
+    return times.token + rounds * times.lookup + 3 * (times.gather + attempt)
 
 
 @define

@@ -20,7 +20,7 @@ from txspread.engine.membership.tables import DropCause
 from txspread.engine.ring_interfaces import MembershipState, OldRingResult, Timer
 from txspread.wire.constants import MAX_PROCS_RING
 from txspread.wire.errors import ProtocolError
-from txspread.wire.identifiers import MembershipId, ProcId
+from txspread.wire.identifiers import MembershipId, ProcId, format_address
 from txspread.wire.membership import Form1, Form2, RingBlock
 from txspread.wire.packet import MAX_PACKET_SIZE
 from txspread.wire.token import NOBODY, Token
@@ -68,6 +68,16 @@ def create_form1(standing: Standing, given: Given) -> None:
     brought = standing.members if standing.token_alive else gathering.heard
     reps = gathering.visiting_order()
     members = formation.cleaned(brought, me, {rep.proc_id for rep in reps})
+    left_out = standing.avoidance.begin((*members[1:], *(rep.proc_id for rep in reps[1:])))
+    if left_out:
+        standing.log(
+            Priority.WARNING,
+            "Create_form1: %d attempts have failed; leaving %s out",
+            standing.avoidance.attempts - 1,
+            ", ".join(format_address(daemon) for daemon in sorted(left_out)),
+        )
+        members = tuple(member for member in members if member not in left_out)
+        reps = [rep for rep in reps if rep.proc_id not in left_out]
     gathering.rep_index = 1
     gathering.ask_segments_of(reps)
     form1 = formation.create_form1(

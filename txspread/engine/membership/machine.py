@@ -21,6 +21,7 @@ from typing import Final
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.membership import forming, lines, packets, transitions
+from txspread.engine.membership.avoidance import PERIOD
 from txspread.engine.membership.conditions import CONDITIONS
 from txspread.engine.membership.roster import Roster
 from txspread.engine.membership.standing import Given, MembershipNetwork, Standing
@@ -118,19 +119,22 @@ class Membership(Standing):
 
     def start(self, now: float) -> None:
         """Begin as a daemon that has just lost the token of a ring of one."""
+        self.now = now
         self._happen(Event.LOSS, Given())
 
     def alive(self, data: bytes, header: PacketHeader, now: float) -> None:
         """Take an ALIVE; its body has no meaning for the receiver."""
+        self.now = now
         sender = self._sender_of(header)
-        if sender is not None:
+        if sender is not None and not self._avoided(sender):
             self.log(Priority.WARNING, "Memb_handle_message: handling alive message")
             self._happen(Event.ALIVE, Given(sender=sender))
 
     def join(self, data: bytes, header: PacketHeader, now: float) -> None:
         """Take a JOIN."""
+        self.now = now
         sender = self._sender_of(header)
-        if sender is None:
+        if sender is None or self._avoided(sender):
             return
         try:
             join = Join.decode(data, header)
@@ -164,6 +168,7 @@ class Membership(Standing):
 
     def refer(self, data: bytes, header: PacketHeader, now: float) -> None:
         """Take a REFER."""
+        self.now = now
         sender = self._sender_of(header)
         if sender is None:
             return
@@ -196,6 +201,7 @@ class Membership(Standing):
 
     def form1(self, data: bytes, now: float) -> None:
         """Take a FORM1 that the network let pass."""
+        self.now = now
         if data == self.last_form1:
             # The second copy of each, or one that the network kept for a while.
             self.drop(DropCause.REPEATED_FORM1)
@@ -215,6 +221,7 @@ class Membership(Standing):
 
     def form2(self, data: bytes, now: float) -> None:
         """Take a FORM2 that the network let pass."""
+        self.now = now
         try:
             form2 = Form2.decode(data)
         except ProtocolError:
@@ -225,6 +232,7 @@ class Membership(Standing):
 
     def timer(self, timer: Timer, now: float) -> None:
         """One of this machine's timers has expired."""
+        self.now = now
         if timer is Timer.RELOAD:
             self._run_what_waits()
             return
@@ -244,6 +252,8 @@ class Membership(Standing):
             self.drop_and_tell(
                 DropCause.UNKNOWN_SENDER, "Memb_handle_foreign: unknown proc_id %d", proc_id
             )
+            return
+        if self._avoided(daemon.id):
             return
         self._happen(Event.FOREIGN, Given(sender=daemon.id, datagram=datagram))
 
@@ -267,6 +277,7 @@ class Membership(Standing):
         self.make_active(ring)
         self.foreign_found = False
         self.membership_changes += 1
+        self.avoidance.installed(ring.members, self.now + PERIOD * self.timeouts.lookup)
         if ring.leader == self.me.id:
             self.timers.start(Timer.LOOKUP, self.timeouts.lookup)
         self.enter_op()
@@ -314,6 +325,7 @@ class Membership(Standing):
         self.configuration = configuration
         self.roster = Roster(configuration)
         self.gathering.reconfigure(me, self.roster)
+        self.avoidance.forget()
         self.timeouts = configuration.timeouts
         self.members = self.roster.in_order(self.members)
         if isolate:
@@ -354,6 +366,12 @@ class Membership(Standing):
             self.drop(DropCause.FROM_MYSELF)
             return None
         return daemon.id
+
+    def _avoided(self, sender: ProcId) -> bool:
+        if not self.avoids(sender):
+            return False
+        self.drop(DropCause.AVOIDED)
+        return True
 
     def _run_what_waits(self) -> None:
         action = self.when_op

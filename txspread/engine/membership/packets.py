@@ -66,7 +66,9 @@ def count_reps(standing: Standing, given: Given) -> None:
 
 def note_referred(standing: Standing, given: Given) -> None:
     """Remember the daemon that a REFER names."""
-    if given.referred is not None and not standing.gathering.note(given.referred):
+    if given.referred is None or standing.avoids(given.referred.proc_id):
+        return
+    if not standing.gathering.note(given.referred):
         standing.drop(DropCause.LIST_FULL)
 
 
@@ -141,7 +143,9 @@ def look_for_missing(standing: Standing, given: Given) -> None:
         enter_gather(standing, given)
         return
     present = frozenset(standing.installed.members)
-    missing = [d.id for d in standing.roster.daemons if d.id not in present]
+    missing = [
+        d.id for d in standing.roster.daemons if d.id not in present and not standing.avoids(d.id)
+    ]
     for daemon in missing:
         standing.network.send_to_daemon(daemon, packet)
     if missing:

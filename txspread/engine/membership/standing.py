@@ -14,6 +14,7 @@ from attrs import define
 
 from txspread.config.model import Configuration, Daemon, Timeouts
 from txspread.engine.alarms import AlarmSink, Category, Priority, SilentAlarms
+from txspread.engine.membership.avoidance import Avoidance
 from txspread.engine.membership.gathering import Gathering
 from txspread.engine.membership.identifiers import IdClock
 from txspread.engine.membership.roster import Roster, ring_of
@@ -95,6 +96,9 @@ class Standing:
         """In force; a reload changes them."""
         self.clock = IdClock(wall_time, last_time_used, time_used)
         self.gathering = Gathering(me, self.roster)
+        self.avoidance = Avoidance()
+        self.now = 0.0
+        """Time of the last packet, token or timer that was handled, seconds."""
 
         self.state = MembershipState.OP
         self.token_alive = False
@@ -162,6 +166,14 @@ class Standing:
     def first_of_my_segment(self) -> bool:
         """Whether this daemon is the first member of its segment in its ring."""
         return self.roster.first_in_segment(self.me.segment, self.members) == self.me.id
+
+    def avoids(self, daemon: ProcId) -> bool:
+        """Whether a daemon outside my ring is not to be heard for now."""
+        return (
+            self.avoidance.avoids(daemon, self.now)
+            and daemon not in self.members
+            and (self.future is None or daemon not in self.future.members)
+        )
 
     def all_configured(self, members: Sequence[ProcId], rings: Iterable[RingBlock]) -> bool:
         """Tell whether a FORM token names only configured daemons."""

@@ -156,6 +156,7 @@ class DropCause(enum.Enum):
     OLD_RING_MISSING = "a FORM2 without an entry for my ring"
     RING_LIMIT = "a FORM1 with 20 rings already: I left myself out"
     LIST_FULL = "a member or a representative beyond the size of its list"
+    AVOIDED = "a daemon that no ring could be formed with, not heard for a while"
     UNEXPECTED_TIMER = "a timer that this state does not use"
 
 
