@@ -31,7 +31,7 @@ FRAME = encode_message(AGREED_MESS, b"#x#fake", [b"g"], b"y" * 100, 3)
 
 def run(coroutine):
     async def limited():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await coroutine
 
     asyncio.run(limited(), debug=True)

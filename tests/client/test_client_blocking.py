@@ -185,7 +185,7 @@ def test_a_disconnect_wakes_threads_that_receive(mailbox):
     started.wait()
     mailbox.disconnect()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     assert all(isinstance(result, spread.error) for result in results)
 
@@ -259,7 +259,7 @@ def test_a_message_that_arrives_in_pieces_survives_a_timeout(listener):
     go = threading.Event()
 
     def rest(peer):
-        go.wait(20)
+        go.wait(60)
         peer.sendall(frame[60:])
 
     serve(server, ACCEPT + frame[:60], rest)
@@ -295,7 +295,7 @@ def test_an_idle_daemon_that_answers_probes_is_kept(daemon, unique):
         with pytest.raises(TimeoutError):
             mbox.receive(timeout=0.7)
         mbox.multicast(spread.AGREED_MESS, mbox.private_group, b"mine")
-        assert mbox.receive(timeout=20).message == b"mine"
+        assert mbox.receive(timeout=60).message == b"mine"
 
 
 def test_a_rejected_request_is_an_error_as_in_spreadmodule(listener):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds that anything may take."""
 
 

@@ -42,7 +42,7 @@ def wait_for_receiver(daemon):
     mbox = spread.connect(daemon.tcp, "look")
     mbox.join("flooder")
     while True:
-        message = mbox.receive(timeout=20)
+        message = mbox.receive(timeout=60)
         if len(message.members) == 2:
             mbox.leave("flooder")
             return mbox

@@ -24,7 +24,7 @@ def settle(daemon):
     with spread.connect(daemon.tcp, "settle") as probe:
         for _ in range(20):
             probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
-            probe.receive(timeout=20)
+            probe.receive(timeout=60)
 
 
 def test_two_users_agree_on_views_as_they_did_when_they_were_recorded(daemon):

@@ -67,7 +67,7 @@ def test_two_users_talk_as_they_did_when_they_were_recorded(daemon):
         while not anna.printed.endswith("Polling sais: 95\n\nUser> "):
             with spread.connect(daemon.tcp, "probe") as probe:
                 probe.multicast(spread.SAFE_MESS, probe.private_group, b"")
-                probe.receive(timeout=20)
+                probe.receive(timeout=60)
             anna.type("p\n")
             anna.expect(r"Polling sais: \d+\n\nUser> ")
         go("a", 9)  # receives; up to the "s" without a group

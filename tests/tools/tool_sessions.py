@@ -15,7 +15,7 @@ from typing import Any
 
 from recorded import VECTORS
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 def recorded_session(name: str) -> dict[str, Any]:
