@@ -41,6 +41,17 @@ PRESETS: Final[Mapping[str, Mapping[str, int]]] = {
     "quick": scaled(200),
     "fast": scaled(50),
     "edge": scaled(25),
+    "twenty": {
+        "TokenTimeout": 150,
+        "HurryTimeout": 50,
+        "AliveTimeout": 25,
+        "JoinTimeout": 25,
+        "RepTimeout": 200,
+        "SegTimeout": 50,
+        "GatherTimeout": 200,
+        "FormTimeout": 300,
+        "LookupTimeout": 2000,
+    },
 }
 """By name."""
 
