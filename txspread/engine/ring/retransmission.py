@@ -8,6 +8,10 @@ Rules:
   other rings.  Its destination starts with me and my segment; it becomes
   "several daemons" if I lacked something of the request I consumed, and "several
   segments" if that request came from another segment.
+* A request that comes again and again for the same first number is not being served
+  by my answers: the way from me to whoever asks may be cut in that direction only.
+  Most times it then stays on the token, so that the next daemon that holds the packets
+  sends them.  (Upstream answers for ever; the ring spins and orders nothing.)
 * Upstream exits on a request below its safe line, on an unknown segment, or on
   a list it cannot fit; here those numbers are counted and left alone, and our
   own list ends where the datagram does.
@@ -25,10 +29,16 @@ from txspread.engine.ring.identity import Identity
 from txspread.engine.ring.packet_store import HOLE, PacketStore
 from txspread.engine.ring_interfaces import Network
 from txspread.wire.datagram import ROUTED
+from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import PACKET_BODY_SIZE, restamp
 from txspread.wire.token import MAX_TOKEN_BODY, NOBODY, RetransmissionRequest, request_size
 
 _EMPTY_REQUEST: Final = request_size(0)
+
+PATIENCE: Final = 3
+"""Times a request is answered before it is left to others as well."""
+TURNS: Final = 4
+"""From then on it is answered every so many times."""
 
 
 class Retransmission:
@@ -53,6 +63,9 @@ class Retransmission:
         """Who will miss what this daemon asks for next: itself, or NOBODY for several."""
         self.seg_index = identity.segment
         """Segment of all who will miss it, or -1."""
+        self._asked: dict[tuple[ProcId, int], tuple[int, int]] = {}
+        """By destination, for the requests of the last visit that had any: the first
+        number, and how many visits in a row it was that."""
 
     def answer(self, requests: tuple[RetransmissionRequest, ...]) -> list[RetransmissionRequest]:
         """Send again what is asked for and held; returns the entries of other rings."""
@@ -61,8 +74,10 @@ class Retransmission:
         self.proc_id = identity.me
         self.seg_index = identity.segment
         kept: list[RetransmissionRequest] = []
+        asked = self._asked
+        self._asked = {}
         for request in requests:
-            if request.memb_id != identity.installed_id:
+            if request.memb_id != identity.installed_id or self._in_vain(request, asked):
                 kept.append(request)
             elif self._answer_one(request):
                 self.proc_id = NOBODY
@@ -70,6 +85,25 @@ class Retransmission:
                     self.seg_index = -1
         self._counters.retrans += self.answered
         return kept
+
+    def forget(self) -> None:
+        """A token begins to go round another ring: nothing has been in vain there."""
+        self._asked = {}
+
+    def _in_vain(
+        self,
+        request: RetransmissionRequest,
+        before: dict[tuple[ProcId, int], tuple[int, int]],
+    ) -> bool:
+        """Count a request; whether to leave it to somebody else this time."""
+        if not request.seqs:
+            return False
+        to = (request.proc_id, request.seg_index)
+        first = request.seqs[0]
+        last, times = before.get(to, (first, 0))
+        times = times + 1 if last == first else 1
+        self._asked[to] = (first, times)
+        return times > PATIENCE and times % TURNS != 0
 
     def _answer_one(self, request: RetransmissionRequest) -> bool:
         """Answer one entry; tells whether some of its numbers are not here."""

@@ -141,6 +141,7 @@ class TokenMachine:
     def start(self, last_member: bool) -> None:
         """FORM2 has named a new ring; its last member makes the first token."""
         self.forget()
+        self._retransmission.forget()
         self.received_token_rounds = 0
         self.token_rounds = 1 if last_member else 0
         self.timers_fresh_until = 0.0
