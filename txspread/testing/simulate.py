@@ -28,6 +28,9 @@ from txspread.testing.plan import Plan, plan_for
 from txspread.testing.scenario import Run
 from txspread.testing.virtual_network import VirtualDaemon
 
+PROGRESS = 1000
+"""Schedules after which a line on the standard error tells how far the run is."""
+
 
 @frozen
 class Verdict:
@@ -134,7 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken = memberships = deliveries = 0
     seeds: range = options.seeds
     jobs = 1 if options.verbose else options.jobs
-    for verdict in play_all(seeds, options.daemons, jobs=jobs, verbose=options.verbose):
+    verdicts = play_all(seeds, options.daemons, jobs=jobs, verbose=options.verbose)
+    for number, verdict in enumerate(verdicts, 1):
+        if number % PROGRESS == 0:
+            print(f"{number} schedules, {broken} broken so far", file=sys.stderr, flush=True)
         memberships += verdict.memberships
         deliveries += verdict.deliveries
         if verdict.breaches:
