@@ -42,15 +42,15 @@ PRESETS: Final[Mapping[str, Mapping[str, int]]] = {
     "fast": scaled(50),
     "edge": scaled(25),
     "twenty": {
-        "TokenTimeout": 150,
-        "HurryTimeout": 50,
+        "TokenTimeout": 100,
+        "HurryTimeout": 35,
         "AliveTimeout": 25,
-        "JoinTimeout": 25,
-        "RepTimeout": 200,
+        "JoinTimeout": 50,
+        "RepTimeout": 150,
         "SegTimeout": 50,
-        "GatherTimeout": 200,
-        "FormTimeout": 300,
-        "LookupTimeout": 2000,
+        "GatherTimeout": 155,
+        "FormTimeout": 205,
+        "LookupTimeout": 5000,
     },
 }
 """By name."""
