@@ -23,9 +23,10 @@ from txspread.engine.node import Node
 from txspread.engine.node_interfaces import Host
 from txspread.testing.loop_thread import LoopThread
 
+MAX_DAEMONS: Final = 128
+"""As many as a ring can have."""
 LOG_LINES: Final = 1000
 """Lines of a daemon's log that are kept."""
-_SHOWN: Final = DEFAULT_CATEGORIES | Category.SESSION | Category.MEMBERSHIP
 
 
 class SpreadTestError(Exception):
@@ -39,8 +40,8 @@ class KeptLog:
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
 
     def wants(self, category: Category, priority: Priority) -> bool:
-        """Sessions, memberships, and what is printed by default."""
-        return bool(category & _SHOWN) and priority >= Priority.INFO
+        """What a daemon prints by default."""
+        return bool(category & DEFAULT_CATEGORIES)
 
     def alarm(self, category: Category, priority: Priority, text: str, *args: object) -> None:
         """Keep a line."""
@@ -228,4 +229,16 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: Callable[[],
         pause.wait(0.005)
 
 
-__all__ = ["InProcessDaemon", "KeptLog", "SpreadTestError", "wait_until"]
+def written(value: object) -> str:
+    """An option's value as spread.conf has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+__all__ = [
+    "MAX_DAEMONS",
+    "InProcessDaemon",
+    "KeptLog",
+    "SpreadTestError",
+    "wait_until",
+    "written",
+]

@@ -18,8 +18,9 @@ is not installed at all.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Generator, Iterable, Iterator, Set
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import pytest
 
@@ -32,6 +33,7 @@ MARKER: Final = (
     "spread(size=3, options={}, timeouts={}, at_once=True, seed=0): what the fixtures "
     "spread_daemon, spread_ring and virtual_spread start"
 )
+ARGUMENTS: Final = frozenset(("size", "options", "timeouts", "at_once", "seed"))
 SHOWN_LINES: Final = 30
 """Lines of each daemon's log in the report of a failed test."""
 
@@ -47,16 +49,10 @@ def spread_daemon(request: pytest.FixtureRequest) -> Iterator[InProcessDaemon]:
 
     Connect to ``spread_daemon.location``.
     """
-    from txspread.testing.in_process import SpreadTestError
     from txspread.testing.spread_ring import SpreadRing
 
-    arguments = _arguments(request, {"options", "timeouts"}, {"size", "at_once", "seed"})
-    ring = SpreadRing(1, **arguments)
-    try:
-        ring.open()
-    except SpreadTestError as error:
-        pytest.fail(f"spread_daemon: {error}", pytrace=False)
-    with ring:
+    arguments = _arguments(request, {"options", "timeouts"})
+    with _opened(request, lambda: SpreadRing(1, **arguments)) as ring:
         yield ring.daemons[0]
 
 
@@ -66,45 +62,63 @@ def spread_ring(request: pytest.FixtureRequest) -> Iterator[SpreadRing]:
 
     Connect to ``spread_ring[0].location`` and so on.
     """
-    from txspread.testing.in_process import SpreadTestError
     from txspread.testing.spread_ring import SpreadRing
 
-    ring = SpreadRing(**_arguments(request, {"size", "options", "timeouts", "at_once"}, {"seed"}))
-    try:
-        ring.open()
-    except SpreadTestError as error:
-        pytest.fail(f"spread_ring: {error}", pytrace=False)
-    with ring:
+    arguments = _arguments(request, {"size", "options", "timeouts", "at_once"})
+    with _opened(request, lambda: SpreadRing(**arguments)) as ring:
         yield ring
 
 
 @pytest.fixture
-def virtual_spread(request: pytest.FixtureRequest) -> VirtualRing:
+def virtual_spread(request: pytest.FixtureRequest) -> Iterator[VirtualRing]:
     """A ring of Spread daemons in virtual time, the same at every run."""
-    from txspread.testing.in_process import SpreadTestError
     from txspread.testing.virtual_ring import VirtualRing
 
-    ring = VirtualRing(**_arguments(request, {"size", "options", "timeouts", "seed"}, {"at_once"}))
+    arguments = _arguments(request, {"size", "options", "timeouts", "seed"})
+    with _opened(request, lambda: VirtualRing(**arguments)) as ring:
+        yield ring
+
+
+class _Opens(Protocol):
+    """What :class:`SpreadRing` and :class:`VirtualRing` have in common here."""
+
+    def open(self) -> None:
+        """Start."""
+
+    def close(self) -> None:
+        """End."""
+
+
+_Ring = TypeVar("_Ring", bound=_Opens)
+
+
+@contextmanager
+def _opened(request: pytest.FixtureRequest, make: Callable[[], _Ring]) -> Iterator[_Ring]:
+    """Make and open a ring; what is wrong with it becomes one line."""
+    from txspread.testing.in_process import SpreadTestError
+
     try:
+        ring = make()
         ring.open()
-    except SpreadTestError as error:
-        pytest.fail(f"virtual_spread: {error}", pytrace=False)
-    return ring
+    except (SpreadTestError, ValueError) as error:
+        pytest.fail(f"{request.fixturename}: {error}", pytrace=False)
+    try:
+        yield ring
+    finally:
+        ring.close()
 
 
-def _arguments(
-    request: pytest.FixtureRequest, taken: set[str], for_others: set[str]
-) -> dict[str, Any]:
+def _arguments(request: pytest.FixtureRequest, taken: Set[str]) -> dict[str, Any]:
     """The marker's arguments that concern a fixture, those of the closest marker first."""
     found: dict[str, Any] = {}
     for marker in request.node.iter_markers("spread"):
         if marker.args:
             pytest.fail("pytest.mark.spread takes keyword arguments only", pytrace=False)
         for name, value in marker.kwargs.items():
-            if name not in taken | for_others:
+            if name not in ARGUMENTS:
                 pytest.fail(
                     f"pytest.mark.spread has no argument {name!r}; it takes "
-                    + ", ".join(sorted(taken | for_others)),
+                    + ", ".join(sorted(ARGUMENTS)),
                     pytrace=False,
                 )
             if name in taken:

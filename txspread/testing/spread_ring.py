@@ -38,11 +38,15 @@ from txspread.engine.groups.machine import GroupsState
 from txspread.engine.node import Node
 from txspread.engine.node_interfaces import Host
 from txspread.engine.ring_interfaces import MembershipState
-from txspread.testing.in_process import InProcessDaemon, SpreadTestError, wait_until
+from txspread.testing.in_process import (
+    MAX_DAEMONS,
+    InProcessDaemon,
+    SpreadTestError,
+    wait_until,
+    written,
+)
 from txspread.testing.loop_thread import LoopThread
 
-MAX_DAEMONS: Final = 128
-"""As many as a ring can have."""
 SETTLE_LIMIT: Final = 30.0
 """Seconds for a membership change, which takes half a second on an idle machine."""
 _ATTEMPTS: Final = 20
@@ -221,7 +225,7 @@ class SpreadRing:
     def _configure(self, network: str, port: int) -> Configuration:
         lines = ["SocketPortReuse = ON"]
         options: dict[str, object] = {"AcceleratedRing": "false", **self._options}
-        lines += [f"{name} = {_written(value)}" for name, value in options.items()]
+        lines += [f"{name} = {written(value)}" for name, value in options.items()]
         for number in range(1, self._size + 1):
             address = f"{network}.{number}" if self._size > 1 else "127.0.0.1"
             broadcast = address.rpartition(".")[0] + ".255"
@@ -404,6 +408,7 @@ class SpreadRing:
                 states.append(
                     f"{daemon.name} is in {node.membership_state.name}, "
                     f"{node.groups.state.name}, with {ring}"
+                    + (f", after {node.faults} internal errors" if node.faults else "")
                 )
         return "; ".join(states)
 
@@ -424,11 +429,6 @@ def running_daemon(
     """
     with SpreadRing(1, options=options, timeouts=timeouts) as ring:
         yield ring.daemons[0]
-
-
-def _written(value: object) -> str:
-    """A value as spread.conf has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 __all__ = ["MAX_DAEMONS", "QUICK_TIMEOUTS", "SETTLE_LIMIT", "SpreadRing", "running_daemon"]

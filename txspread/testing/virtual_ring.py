@@ -15,7 +15,7 @@ from typing import Final
 from txspread.config import ConfigurationError, parse
 from txspread.engine.groups.machine import GroupsState
 from txspread.engine.ring_interfaces import MembershipState
-from txspread.testing.in_process import SpreadTestError
+from txspread.testing.in_process import MAX_DAEMONS, SpreadTestError, written
 from txspread.testing.virtual_client import Received, VirtualClient
 from txspread.testing.virtual_network import Faults, VirtualNetwork
 
@@ -44,10 +44,10 @@ class VirtualRing:
         seed: int = 0,
         faults: Faults | None = None,
     ) -> None:
-        if not 1 <= size <= 128:
-            raise ValueError(f"a ring has 1 to 128 daemons, not {size}")
+        if not 1 <= size <= MAX_DAEMONS:
+            raise ValueError(f"a ring has 1 to {MAX_DAEMONS} daemons, not {size}")
         lines = {"AcceleratedRing": "false", **(timeouts or {}), **(options or {})}
-        text = "".join(f"{name} = {value}\n" for name, value in lines.items())
+        text = "".join(f"{name} = {written(value)}\n" for name, value in lines.items())
         daemons = "".join(f"  d{number} 10.0.0.{number}\n" for number in range(1, size + 1))
         text += f"Spread_Segment 10.0.0.255:4803 {{\n{daemons}}}\n"
         try:
@@ -73,6 +73,11 @@ class VirtualRing:
         self.network.start()
         self.settle()
 
+    def close(self) -> None:
+        """End all daemons; their clients' connections end."""
+        for daemon in self.network.daemons.values():
+            daemon.crash()
+
     # --- programs
 
     def connect(
@@ -91,6 +96,7 @@ class VirtualRing:
         if where.node is None:
             raise SpreadTestError(f"{daemon} does not run")
         client = VirtualClient(where, name.encode(), on_received)
+        where.on_crash.append(lambda _: client.close())
         self.run_until(lambda: bool(client.private_group) or client.rejected is not None)
         if client.rejected is not None:
             raise SpreadTestError(f"{daemon} refuses {name!r}: {client.rejected}")
