@@ -29,6 +29,7 @@ from txspread.daemon.event_log import EventLog, redirect_output
 from txspread.daemon.privileges import PrivilegeError
 from txspread.daemon.service import SpreadService
 from txspread.daemon.sockets import SocketError
+from txspread.daemon.structured_log import StructuredLines
 from txspread.daemon.systemd import Inherited, inherited_sockets
 from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import show_failures
@@ -77,6 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("y", "n"),
         default="n",
         help="write an activity log named like the daemon to the current directory",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="lines in Spread's format (default), or each as a JSON object",
     )
     parser.add_argument(
         "--socket-directory",
@@ -204,6 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may be any bytes
     log = EventLog()
+    if options.log_format == "json":
+        log.structured = StructuredLines()
     log.show(banner())
     try:
         configuration, me = read_configuration(options.config, options.name)
@@ -214,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     descriptor = log.file_descriptor()
     if descriptor is not None:
         redirect_output(descriptor)
+    if log.structured is not None:
+        log.structured.daemon = me.name
     show_configuration(log, configuration, me)
     _raise_limits()
     try:

@@ -23,6 +23,7 @@ from typing import Final, TextIO
 from attrs import define
 
 from txspread.config import Configuration, log_file_name
+from txspread.daemon.structured_log import StructuredLines
 from txspread.engine.alarms import DEFAULT_CATEGORIES, Category, Priority
 
 BURST: Final = 50
@@ -87,6 +88,8 @@ class EventLog:
         self.mask = int(DEFAULT_CATEGORIES)
         self.priority = int(Priority.INFO)
         self.time_stamp: TimeStamp | None = None
+        self.structured: StructuredLines | None = None
+        """Makes JSON of each line instead; time stamps of the configuration do not count."""
         self.file_name: str | None = None
         """The file written to instead, once opened."""
         self._file: TextIO | None = None
@@ -154,12 +157,20 @@ class EventLog:
             return
         if priority >= Priority.WARNING and not self._admit(text):
             return
-        self.show(text % args if args else text)
+        if self.structured is not None:
+            self._put(self.structured.line(self._wall_time(), category, priority, text, args))
+        else:
+            self.show(text % args if args else text)
 
     def show(self, line: str) -> None:
         """Show a line whatever its kind."""
-        if self.time_stamp is not None:
+        if self.structured is not None:
+            line = self.structured.line(self._wall_time(), Category.PRINT, Priority.PRINT, line, ())
+        elif self.time_stamp is not None:
             line = f"{self.time_stamp.text(self._wall_time())} {line}"
+        self._put(line)
+
+    def _put(self, line: str) -> None:
         try:
             if self._file is not None:
                 self._file.write(line + "\n")

@@ -44,6 +44,18 @@ class MembershipChange:
     """From the moment the old ring was given up, or the search for others began."""
     attempts: int
     """Times that the token was lost on the way, the first loss included."""
+    configured: int
+    """Daemons in the configuration."""
+
+    def __str__(self) -> str:
+        attempts = f" and {self.attempts} attempts" if self.attempts > 1 else ""
+        return (
+            f"Membership changed: {self.cause}; "
+            f"lost {', '.join(self.lost) or 'nobody'}, "
+            f"gained {', '.join(self.gained) or 'nobody'}; "
+            f"{len(self.members)} of {self.configured} daemons, "
+            f"leader {self.members[0]}; took {self.seconds:.3f} s{attempts}"
+        )
 
 
 class RingHistory:
@@ -112,19 +124,10 @@ class RingHistory:
             cause=self._cause,
             seconds=0.0 if self._began is None else max(0.0, now - self._began),
             attempts=self._attempts,
+            configured=self._configured,
         )
         self._members = tuple(members)
         self._began = None
         self.changes.append(change)
-        self._alarms.alarm(Category.PRINT, Priority.INFO, "%s", self._line(change))
+        self._alarms.alarm(Category.PRINT, Priority.INFO, "%s", change)
         return change
-
-    def _line(self, change: MembershipChange) -> str:
-        attempts = f" and {change.attempts} attempts" if change.attempts > 1 else ""
-        return (
-            f"Membership changed: {change.cause}; "
-            f"lost {', '.join(change.lost) or 'nobody'}, "
-            f"gained {', '.join(change.gained) or 'nobody'}; "
-            f"{len(change.members)} of {self._configured} daemons, "
-            f"leader {change.members[0]}; took {change.seconds:.3f} s{attempts}"
-        )
