@@ -1,11 +1,9 @@
 """Fixtures for pytest: a Spread daemon, or a ring of them, for each test that asks.
 
-=================  ==================================================================
-``spread_daemon``  one daemon, an :class:`~txspread.testing.in_process.InProcessDaemon`
-``spread_ring``    three daemons, a :class:`~txspread.testing.spread_ring.SpreadRing`
-``virtual_spread`` three daemons in virtual time, without sockets, a
-                   :class:`~txspread.testing.virtual_ring.VirtualRing`
-=================  ==================================================================
+* ``spread_daemon``: one daemon, an :class:`~txspread.testing.in_process.InProcessDaemon`;
+* ``spread_ring``: three daemons, a :class:`~txspread.testing.spread_ring.SpreadRing`;
+* ``virtual_spread``: three daemons in virtual time, without sockets, a
+  :class:`~txspread.testing.virtual_ring.VirtualRing`.
 
 ``@pytest.mark.spread(size=5, options={"MaxSessionMessages": 50})`` on a test, class or
 module changes what they start: the arguments are those of the class.  When a test fails

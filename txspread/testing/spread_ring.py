@@ -294,6 +294,19 @@ class SpreadRing:
         if wait:
             self.settle()
 
+    def stop(self, daemon: Some, wait: bool = True) -> None:
+        """End a daemon as a signal does; its clients' connections are closed in order.
+
+        Args:
+            daemon: which.
+            wait: until the others have formed a ring without it.
+
+        """
+        leaving = self._find(daemon)
+        self._running_thread.call(lambda: self._change(leaving.stop))
+        if wait:
+            self.settle()
+
     def restart(self, daemon: Some, wait: bool = True) -> None:
         """Start a daemon again under its old address; crash it before if it runs.
 
