@@ -39,6 +39,8 @@ class Chaos:
     _random: random.Random = field(init=False)
     _down: set[str] = field(init=False, factory=set)
     _paused: dict[str, float] = field(init=False, factory=dict)
+    _served: dict[str, object] = field(init=False, factory=dict)
+    """The process of each upstream daemon that has its clients."""
     _bodies: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
@@ -61,14 +63,26 @@ class Chaos:
         return self.verdict()
 
     def populate(self) -> None:
-        """Give each running daemon its clients."""
+        """Give each running daemon its clients.
+
+        Upstream's daemon knows the local members of a group by their socket numbers.
+        A client that connects while the KILL of an earlier one is still on its way can
+        get its number, and with it that one's messages and views.  So a daemon of
+        upstream gets all its clients when it has started, and none in place of those
+        that go.
+        """
         for daemon in self.ring.daemons:
             if daemon.name in self._down or daemon.name in self._paused:
                 continue
             here = [
                 c for c in self.crowd.connected() if c.private_group.endswith(f"#{daemon.name}")
             ]
-            if len(here) < self.clients_each:
+            missing = self.clients_each - len(here)
+            if daemon.is_upstream:
+                if self._served.get(daemon.name) is daemon.process:
+                    continue
+                self._served[daemon.name] = daemon.process
+            for _ in range(missing):
                 client = self._connect(daemon)
                 if client is not None:
                     for group in self._random.sample(GROUPS, self._random.randint(1, 3)):

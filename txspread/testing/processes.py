@@ -89,6 +89,11 @@ class DaemonProcess:
                 env=_environment(),
             )
 
+    @property
+    def is_upstream(self) -> bool:
+        """Whether this is upstream's daemon."""
+        return Path(self.command[0]).name == "spread"
+
     def accepts(self) -> bool:
         """Whether clients can connect."""
         try:
