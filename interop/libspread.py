@@ -11,6 +11,7 @@ descriptions of their own.
 from __future__ import annotations
 
 import ctypes
+import select
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_char, c_char_p, c_int, c_long, c_short, c_size_t, c_uint
 from pathlib import Path
@@ -22,6 +23,8 @@ MAX_GROUP_NAME = 32
 MAX_SCATTER_ELEMENTS = 100
 BUFFER = 150_000
 MAX_GROUPS = 150
+LIMIT = 40.0
+"""Seconds that a message may take to come."""
 
 GroupName = c_char * MAX_GROUP_NAME
 AuthFunction = ctypes.CFUNCTYPE(c_int, c_int, ctypes.c_void_p)
@@ -193,10 +196,13 @@ class LibSpread:
             message.service,
         )  # fmt: skip
 
-    def membership_of_scattered(self, message: Received, cuts: Sequence[int]) -> Membership:
-        """The same through the calls for scattered bodies, cut into pieces of these sizes."""
+    def membership_of_scattered(self, message: Received) -> Membership:
+        """The same through the calls for scattered bodies.
+
+        The body is in one piece: the library misreads what lies beyond the first.
+        """
         return self._membership(
-            ctypes.byref(scatter_of(pieces(message.body, cuts))),
+            ctypes.byref(scatter_of([message.body])),
             "SP_scat_get_memb_info", "SP_scat_get_vs_sets_info", "SP_scat_get_vs_set_members",
             message.service,
         )  # fmt: skip
@@ -312,6 +318,7 @@ class Mailbox:
         service, count, mismatch, mess_type = c_int(flags), c_int(), c_int(), c_short()
         sender = ctypes.create_string_buffer(MAX_GROUP_NAME)
         groups = (GroupName * max(1, max_groups))()
+        self._wait()
         words = [self.number, ctypes.byref(service), sender, max_groups, ctypes.byref(count)]
         words += [groups, ctypes.byref(mess_type), ctypes.byref(mismatch)]
         result = int(call(words))
@@ -325,6 +332,13 @@ class Mailbox:
             mismatch.value,
             body(max(0, result)),
         )
+
+    def _wait(self) -> None:
+        """Wait until something is there: nothing else ends a call that waits for ever."""
+        poller = select.poll()  # a mailbox is the number of its socket
+        poller.register(self.number, select.POLLIN)
+        if not poller.poll(LIMIT * 1000):
+            raise AssertionError(f"nothing came for {self.private_group!r}")
 
     def poll(self) -> int:
         return int(self.library.SP_poll(self.number))
