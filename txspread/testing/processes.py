@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,23 +26,29 @@ from types import TracebackType
 from attrs import define, field
 
 _NETWORKS = itertools.count(os.getpid() % 200 + 20)
+_DICE = random.SystemRandom()
 
 
 def free_port(address: str) -> int:
-    """A port P for which TCP P and UDP P and P + 1 are free at an address."""
+    """A port P for which TCP P and UDP P and P + 1 are free at an address.
+
+    It lies below the range out of which systems take ports for outgoing connections,
+    so a daemon can be started again under it; and below 32768, for upstream's Java
+    client takes no other.
+    """
     for _ in range(200):
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-            port = int(probe.getsockname()[1])
-            if not 10000 <= port <= 60000 or Path(f"/tmp/{port}").exists():
-                continue
-            try:
-                for number in (port, port + 1):
-                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-                        datagrams.bind((address, number))
-            except OSError:
-                continue
-            return port
+        port = _DICE.randrange(10000, 32000)
+        if Path(f"/tmp/{port}").exists():
+            continue
+        try:
+            with socket.socket() as stream:
+                stream.bind((address, port))
+            for number in (port, port + 1):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+                    datagrams.bind((address, number))
+        except OSError:
+            continue
+        return port
     raise OSError(f"no free port at {address}")
 
 
