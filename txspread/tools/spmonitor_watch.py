@@ -108,50 +108,68 @@ def row(
     )
 
 
-_HEADINGS: Final = (
-    "daemon",
-    "state",
-    "groups",
-    "ring",
-    "leader",
-    "changes",
-    "msg/s",
-    "sent/s",
-    "retrans/s",
-    "rotation",
-    "sessions",
-    "groups",
-    "windows",
-    "up s",
+@frozen
+class Column:
+    """A column and the width of terminal from which it is shown."""
+
+    heading: str
+    right: bool = False
+    from_width: int = 0
+
+
+_COLUMNS: Final = (
+    Column("daemon"),
+    Column("state"),
+    Column("groups", from_width=125),
+    Column("ring", right=True),
+    Column("leader", from_width=90),
+    Column("changes", right=True, from_width=100),
+    Column("msg/s", right=True),
+    Column("sent/s", right=True, from_width=80),
+    Column("retrans/s", right=True),
+    Column("rotation", right=True),
+    Column("sessions", right=True, from_width=135),
+    Column("groups", right=True, from_width=145),
+    Column("windows", right=True, from_width=160),
+    Column("up s", right=True, from_width=110),
 )
+_PIPE_WIDTH: Final = 170
+"""Columns where the output is no terminal."""
 
 
 def table(
     configuration: Configuration,
     now: dict[ProcId, Sample],
     before: dict[ProcId, Sample],
+    width: int = _PIPE_WIDTH,
 ) -> Table:
-    """All daemons of a file.
+    """All daemons of a file, in as many columns as a terminal of that width has room for.
 
     Raises:
         MissingLibrary: the table library is not installed.
 
     """
     try:
+        from rich import box
         from rich.table import Table
     except ImportError:
         raise MissingLibrary("watch needs the library rich: install txspread[monitor]") from None
     answered = [sample.status for sample in now.values()]
     rings = {(status.leader_id, status.num_procs) for status in answered if status.state == 1}
     result = Table(
-        title=f"{configuration.file_name}: {len(answered)} of {len(configuration.daemons)} daemons"
+        title=f"{len(answered)} of {len(configuration.daemons)} daemons"
         f" answer, {len(rings)} ring{'' if len(rings) == 1 else 's'}",
-        caption=f"* leads its ring   {time.strftime('%H:%M:%S')}",
+        caption=f"* leads its ring   {time.strftime('%H:%M:%S')}   {configuration.file_name}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
     )
-    for number, heading in enumerate(_HEADINGS):
-        result.add_column(heading, justify="left" if number in (0, 1, 2, 4) else "right")
+    shown = [number for number, column in enumerate(_COLUMNS) if width >= column.from_width]
+    for number in shown:
+        column = _COLUMNS[number]
+        result.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
     for daemon in configuration.daemons:
-        result.add_row(*row(daemon, configuration, now.get(daemon.id), before.get(daemon.id)))
+        cells = row(daemon, configuration, now.get(daemon.id), before.get(daemon.id))
+        result.add_row(*(cells[number] for number in shown if number < len(cells)))
     return result
 
 
@@ -169,17 +187,21 @@ def watch(link: MonitorLink, interval: float, count: int = 0) -> None:
     """
     configuration = link.configuration
     table(configuration, {}, {})
+    from rich.console import Console
     from rich.live import Live
 
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
     before: dict[ProcId, Sample] = {}
     shown = 0
-    with Live(auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             started = time.monotonic()
             found = link.collect(configuration.daemons, max(0.05, min(interval, 2.0)))
             arrived = time.monotonic()
             now = {number: Sample(status, arrived) for number, status in found.items()}
-            live.update(table(configuration, now, before), refresh=True)
+            live.update(table(configuration, now, before, console.width), refresh=True)
             # A daemon that misses an answer is compared with its last one.
             before = before | now
             shown += 1
