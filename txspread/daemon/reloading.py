@@ -101,12 +101,12 @@ class ConfigurationFile:
             if error.errno not in (errno.EACCES, errno.EPERM) or not os.fstat(self._kept).st_nlink:
                 raise ConfigurationError(f"cannot be read: {error.strerror}", self.name) from None
             opened = os.dup(self._kept)
-        with os.fdopen(opened, "rb") as file:
-            try:
+        try:
+            with open(opened, "rb") as file:
                 file.seek(0)
                 data = file.read(MAX_FILE_SIZE + 1)
-            except OSError as error:
-                raise ConfigurationError(f"cannot be read: {error.strerror}", self.name) from None
+        except OSError as error:
+            raise ConfigurationError(f"cannot be read: {error.strerror}", self.name) from None
         if len(data) > MAX_FILE_SIZE:
             raise ConfigurationError(f"is longer than {MAX_FILE_SIZE} bytes", self.name)
         return data
