@@ -2,12 +2,12 @@
 
 A socket of another process is borrowed (``pidfd_getfd``, Linux 5.6) and given a packet
 filter that drops datagrams before the process sees them: a share of them at random, or
-all that come from some addresses.  It needs no network namespace and no firewall, and
+all that come straight from some daemons.  It needs no network namespace and no firewall, and
 works for any program; only the right to trace the process, which a parent has over its
 children where the system does not forbid it.
 
 >>> lose(daemon.process.pid, share=0.03)        # doctest: +SKIP
->>> lose(daemon.process.pid, sources=["127.30.0.2"])  # doctest: +SKIP
+>>> lose(daemon.process.pid, daemons=["127.30.0.2"])  # doctest: +SKIP
 >>> lose(daemon.process.pid)                    # doctest: +SKIP
 """
 
@@ -27,21 +27,23 @@ _JUMP_EQUAL = 0x15
 _RETURN = 0x06
 _RANDOM = 0xFFFFF000 + 56
 """Offset that stands for a random word."""
-_SOURCE_ADDRESS = 0xFFF00000 + 12
-"""Offset of the source address in the network header."""
+_TRANSMITTER = 8 + 4
+"""Offset of the transmitter's id: behind the UDP header and the packet's type."""
 
 
 class FilterError(OSError):
     """The system does not allow it: an old kernel, or no right to trace the process."""
 
 
-def lose(pid: int, share: float = 0.0, sources: Sequence[str] = ()) -> int:
+def lose(pid: int, share: float = 0.0, daemons: Sequence[str] = ()) -> int:
     """Drop datagrams that come in at the UDP sockets of a process, from now on.
 
     Args:
         pid: of the process.
         share: of the datagrams to drop at random, 0 to 1.
-        sources: IPv4 addresses from which none get through.
+        daemons: ids, as addresses, of daemons whose packets and tokens do not get
+            through (``docs/protocol/daemon-datagrams.md`` sections 5.1 and 7.1).  On
+            the loopback interface all datagrams have the same source address.
 
     Returns:
         The number of sockets, each of which now has this filter and no other.
@@ -51,7 +53,7 @@ def lose(pid: int, share: float = 0.0, sources: Sequence[str] = ()) -> int:
 
     """
     count = 0
-    program = _program(share, sources)
+    program = _program(share, daemons)
     try:
         handle = os.pidfd_open(pid)
     except OSError as error:
@@ -92,16 +94,17 @@ def _attach(borrowed: socket.socket, program: Sequence[tuple[int, int, int, int]
     borrowed.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, descriptor)
 
 
-def _program(share: float, sources: Sequence[str]) -> list[tuple[int, int, int, int]]:
+def _program(share: float, daemons: Sequence[str]) -> list[tuple[int, int, int, int]]:
     """Instructions of a classic packet filter: (operation, jump if true, if false, operand)."""
     program = []
-    for address in sources:
-        operand = int.from_bytes(socket.inet_aton(address), "big")
-        program += [
-            (_LOAD_WORD, 0, 0, _SOURCE_ADDRESS),
-            (_JUMP_EQUAL, 0, 1, operand),
-            (_RETURN, 0, 0, 0),
-        ]
+    for address in daemons:
+        word = socket.inet_aton(address)
+        for operand in (*struct.unpack("<I", word), *struct.unpack(">I", word)):
+            program += [
+                (_LOAD_WORD, 0, 0, _TRANSMITTER),
+                (_JUMP_EQUAL, 0, 1, operand),
+                (_RETURN, 0, 0, 0),
+            ]
     if share > 0:
         program += [
             (_LOAD_WORD, 0, 0, _RANDOM),
