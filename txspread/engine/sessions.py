@@ -48,6 +48,7 @@ from txspread.engine.session_validation import (
 from txspread.engine.sessions_admission import Admission
 from txspread.engine.sessions_serving import Serving, SessionHost
 from txspread.engine.sessions_state import Session, SessionState
+from txspread.engine.sessions_warning import SlowClients
 from txspread.wire.constants import (
     JOIN_MESS,
     KILL_MESS,
@@ -130,6 +131,7 @@ class Sessions:
         self._now = 0.0
         self._admission = Admission(random)
         self._serving = Serving(host, self._admission)
+        self._slow = SlowClients(alarms)
         self._authorized: dict[bytes, Session] = {}
         self._dirty: list[Session] = []
 
@@ -566,6 +568,8 @@ class Sessions:
             almost_full = (
                 len(output) * 4 >= self._max_messages * 3 or output.size * 4 >= self._max_bytes * 3
             )
+            if almost_full:
+                self._slow.nearly_full(session, self._max_messages, self._now)
             if not self._serving.outruns(size, almost_full, self._now):
                 return True
         if len(output):
