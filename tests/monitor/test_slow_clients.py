@@ -7,6 +7,7 @@ from monitor_bench import Lines, SimulatedRing
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.sessions_state import Session
 from txspread.engine.sessions_warning import MAX_SESSIONS, PAUSE, SlowClients
+from txspread.testing.virtual_client import VirtualClient
 
 ALONE = "MaxSessionMessages = 100\nSpread_Segment 10.0.0.255:4803 {\n a 10.0.0.1\n}\n"
 
