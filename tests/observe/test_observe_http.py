@@ -300,7 +300,7 @@ def test_addresses_to_listen_on(text, address):
 
 
 @given(st.text(max_size=20))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 def test_other_addresses_are_refused(text):
     try:
         host, port = parse_address(text)
