@@ -28,6 +28,10 @@ class Recorder:
             self.ring.submit(answer, PacketType.SAFE)
         self.depth -= 1
 
+    def on_messages(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self.on_message(message)
+
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         self.calls.append(("transitional", (tuple(members), membership_id)))
 

@@ -74,6 +74,10 @@ class FakeSessions:
         assert isinstance(session, FakeSession)
         session.frames.append(frame)
 
+    def write_many(self, session: LocalSession, frames: list[bytes]) -> None:
+        for frame in frames:
+            self.write(session, frame)
+
     def killed(self, private_group: bytes) -> None:
         self.gone.append(private_group)
         self.sessions.pop(private_group, None)
@@ -105,6 +109,10 @@ class FakeOrdering:
             self.calls.append("submit groups")
         else:
             self.calls.append("submit")
+
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        for message in messages:
+            self.submit(message, packet_type)
 
     def switch_queue(self, queue: DownQueue) -> None:
         self.queue = queue

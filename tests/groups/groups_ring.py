@@ -30,6 +30,10 @@ class QueueingOrdering:
     def submit(self, message: bytes, packet_type: PacketType) -> None:
         self.queues[self.active].append(message)
 
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        for message in messages:
+            self.submit(message, packet_type)
+
     def switch_queue(self, queue: DownQueue) -> None:
         self.active = queue
 

@@ -97,6 +97,10 @@ class Upper:
         if self.hook is not None:
             self.hook(frame)
 
+    def on_messages(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self.on_message(message)
+
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         self.events.append(("transitional", (tuple(members), membership_id)))
 

@@ -131,6 +131,10 @@ class FakeOrdering:
             self.deliver(self.waiting.pop(0))
         self._delivering = False
 
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        for message in messages:
+            self.submit(message, packet_type)
+
     def switch_queue(self, queue: DownQueue) -> None:
         pass
 

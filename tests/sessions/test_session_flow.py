@@ -7,7 +7,7 @@ from session_fakes import Client, FakeTransport, World, choice, configuration, c
 
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import ClientGate, LocalSession, LocalSessions
-from txspread.engine.sessions import Sessions
+from txspread.engine.sessions import TOGETHER, Sessions
 from txspread.engine.sessions_pace import MESSAGES, UNIT, WINDOW
 from txspread.engine.sessions_state import Session
 from txspread.wire.constants import WATER_MARK
@@ -194,7 +194,8 @@ def test_sender_rests_when_its_reader_is_behind_and_others_are_not_held_up() -> 
     reader, writer = slow_reader(world, 500)
     other = world.connect(b"other")
     writer.send(stream(writer, 400))
-    assert reader.session.output.frames == 500 + MESSAGES
+    assert 500 + MESSAGES <= reader.session.output.frames <= 500 + TOGETHER
+    queued = reader.session.output.frames
     assert writer.transport.paused
     other.send(other.message(FIFO, [b"#other#d1"]))
     assert len(other.frames()) == 1
@@ -202,7 +203,7 @@ def test_sender_rests_when_its_reader_is_behind_and_others_are_not_held_up() -> 
     assert due is not None
     assert world.now < due < world.now + 2 * WINDOW
     world.timer(WINDOW)
-    assert reader.session.output.frames == 500 + 2 * MESSAGES
+    assert reader.session.output.frames == queued + MESSAGES
 
 
 def test_reader_that_reads_on_is_never_cut_off() -> None:
@@ -243,7 +244,7 @@ def test_large_messages_use_up_a_window_sooner() -> None:
     world = World()
     reader, writer = slow_reader(world, 500)
     writer.send(b"".join(writer.message(FIFO, [b"g"], bytes(3 * UNIT)) for _ in range(20)))
-    assert reader.session.output.frames == 500 + MESSAGES // 4
+    assert reader.session.output.frames in (500 + MESSAGES // 4, 501 + MESSAGES // 4)
 
 
 def test_a_trickle_for_a_reader_that_is_behind_never_rests() -> None:
@@ -354,20 +355,21 @@ def test_ordering_layer_may_stop_clients_itself() -> None:
     assert not client.transport.paused
 
 
-def test_stop_inside_a_batch_takes_effect_between_two_messages() -> None:
+def test_stop_inside_a_batch_takes_effect_after_a_few_messages() -> None:
     world = World()
     client = world.connect(b"c")
 
     def deliver(message: bytes) -> None:
         if message.endswith(b"1"):
             world.sessions.stop_clients()
+            world.ordering.deliver = lambda message: None
 
     world.ordering.deliver = deliver
-    client.send(stream(client, 5))
-    assert len(world.ordering.submitted) == 2
+    client.send(stream(client, 5 * TOGETHER))
+    assert len(world.ordering.submitted) == TOGETHER
     world.sessions.serve_clients()
     world.turn()
-    assert len(world.ordering.submitted) == 5
+    assert len(world.ordering.submitted) == 5 * TOGETHER
 
 
 def test_accepting_goes_on_at_the_water_mark_and_requests_wait() -> None:
@@ -519,10 +521,10 @@ def test_state_exchange_begins_inside_a_batch() -> None:
         world.sessions.block()
 
     world.ordering.deliver = deliver
-    client.send(stream(client, 3))
+    client.send(stream(client, 100))
     other.send(stream(other, 3))
-    assert len(world.ordering.submitted) == 1
+    assert len(world.ordering.submitted) == TOGETHER
     world.ordering.deliver = lambda message: None
     world.sessions.unblock()
     world.turn()
-    assert [m[4:6] for m, _ in world.ordering.submitted] == [b"#c"] * 3 + [b"#o"] * 3
+    assert [m[4:6] for m, _ in world.ordering.submitted] == [b"#c"] * 100 + [b"#o"] * 3

@@ -56,6 +56,12 @@ class Ordering(Protocol):
         call was itself made from inside a delivery.
         """
 
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        """Append several messages of one packet type, as if one by one.
+
+        The caller sees to it that they are few enough: nothing stops it in between.
+        """
+
     def switch_queue(self, queue: DownQueue) -> None:
         """Make the other down queue the active one."""
 
@@ -75,6 +81,9 @@ class OrderedDelivery(Protocol):
         The header may be in the other byte order (its marker tells).  Must not
         raise, whatever the bytes.
         """
+
+    def on_messages(self, messages: list[bytes]) -> None:
+        """Deliver several messages, in their order; as if one by one."""
 
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         """The members of the old ring that come along; configuration order."""
@@ -111,6 +120,9 @@ class LocalSessions(Protocol):
         May end the session when its queue is full, which submits a KILL to the
         ordering layer.
         """
+
+    def write_many(self, session: LocalSession, frames: list[bytes]) -> None:
+        """Queue several frames for a client, in their order; as if one by one."""
 
     def killed(self, private_group: bytes) -> None:
         """The KILL of that session was delivered: its name is free again."""

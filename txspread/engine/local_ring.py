@@ -74,6 +74,12 @@ class LocalRing:
         if self._started and not self._delivering:
             self._run()
 
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        """Order several messages; see :meth:`submit`."""
+        self._active.extend(messages)
+        if self._started and not self._delivering:
+            self._run()
+
     def switch_queue(self, queue: DownQueue) -> None:
         """Make the other down queue the active one."""
         self._active = self._normal if queue is DownQueue.NORMAL else self._groups
@@ -92,12 +98,13 @@ class LocalRing:
         return waiting
 
     def _run(self) -> None:
-        deliver = self._delivery.on_message
+        deliver = self._delivery.on_messages
         self._delivering = True
         try:
             while self._active:
-                message = self._active.popleft()
-                self.messages_delivered += 1
-                deliver(message)
+                messages = list(self._active)
+                self._active.clear()
+                self.messages_delivered += len(messages)
+                deliver(messages)
         finally:
             self._delivering = False

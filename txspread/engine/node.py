@@ -23,7 +23,7 @@ node is a function of its inputs and of the ``random`` that is passed in.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from txspread.config.model import Configuration, Daemon
 from txspread.config.reloading import Reload, compare
@@ -310,6 +310,20 @@ class Node:
                     self.monitor.handle(header, data, now)
         except Exception as error:
             self._fault("a datagram", error)
+
+    def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
+        """Take several received datagrams of one channel, in order of arrival.
+
+        After an internal error the rest of the batch is as good as lost on the network.
+        """
+        if self._stack is None:
+            for data in batch:
+                self.datagram(data, channel, now)
+            return
+        try:
+            self._stack.datagrams(batch, channel, now)
+        except Exception as error:
+            self._fault("datagrams", error)
 
     # --- clients
 

@@ -16,7 +16,7 @@ ring; on the data port control, membership (ALIVE, JOIN, REFER), HURRY, data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from txspread.config.model import Configuration, Daemon
@@ -39,6 +39,7 @@ from txspread.wire.datagram import (
     MEMBERSHIP,
     REFER,
     REGULAR,
+    ROUTED,
 )
 from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import PacketHeader
@@ -129,6 +130,32 @@ class RingStack:
                 self.membership.form2(data, now)
                 self._look("others form a ring")
             return
+        if not self._usual((data,), 0, now):
+            self._packet(data, now)
+
+    def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
+        """Handle several datagrams of one channel, as if one by one."""
+        if channel is Channel.TOKEN:
+            for data in batch:
+                self.datagram(data, channel, now)
+            return
+        self.timers.now = now
+        position = 0
+        while True:
+            position = self._usual(batch, position, now)
+            if position >= len(batch):
+                return
+            self._packet(batch[position], now)
+            position += 1
+
+    def _usual(self, batch: Sequence[bytes], start: int, now: float) -> int:
+        """Index of the first packet from ``start`` that needs a closer look; takes the others."""
+        routing = self.routing
+        refused = _NOT_DATA | ROUTED if routing.has_broadcast else _NOT_DATA
+        return self.ring.data_packets(batch, start, now, routing.heard, refused)
+
+    def _packet(self, data: bytes, now: float) -> None:
+        """Handle one datagram of the data port with every check."""
         header = self.routing.receive_packet(data)
         if header is None:
             return

@@ -135,6 +135,11 @@ class Routing:
         return self._has_broadcast
 
     @property
+    def heard(self) -> frozenset[ProcId]:
+        """Transmitters whose packets are taken; not this daemon itself."""
+        return self._heard
+
+    @property
     def members(self) -> tuple[ProcId, ...]:
         """The routing membership, in configuration order."""
         return self._members

@@ -76,6 +76,11 @@ DAEMON_VERSION: Final = (4, 4, 0)
 MAX_SESSION_BYTES: Final = 64 * 1024 * 1024
 """Bytes that may be queued for one client, besides the bound in messages."""
 
+TOGETHER: Final = 64
+"""Most messages of a client that are ordered before anything can stop it; an eighth
+of what may be queued for one, if that is less."""
+TOGETHER_BYTES: Final = 32768
+"""The same in bytes, as far as whole messages go."""
 _OPERATIONAL: Final = SessionState.OPERATIONAL
 _DAEMON_KILL: Final = ServiceType.KILL_MESS | ServiceType.SAFE_MESS
 _unpack_header = HEADER_LE.unpack_from
@@ -127,6 +132,7 @@ class Sessions:
         self._max_messages = configuration.max_session_messages
         self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
         self._behind_messages = self._max_messages // 2
+        self._together = max(1, min(TOGETHER, self._max_messages // 8))
         self._behind_bytes = self._max_bytes // 2
         self._now = 0.0
         self._admission = Admission(random)
@@ -155,6 +161,7 @@ class Sessions:
         """Take over MaxSessionMessages and the authentication methods of a reloaded file."""
         self._max_messages = configuration.max_session_messages
         self._behind_messages = self._max_messages // 2
+        self._together = max(1, min(TOGETHER, self._max_messages // 8))
         old = self.authentication
         self.authentication = Authentication.build(
             configuration.allowed_auth_methods,
@@ -290,6 +297,25 @@ class Sessions:
             session.dirty = True
             self._dirty.append(session)
 
+    def write_many(self, session: LocalSession, frames: list[bytes]) -> None:
+        """Queue several frames for a client; one by one where it is behind."""
+        assert isinstance(session, Session)
+        if session.state is not _OPERATIONAL:
+            return
+        output = session.output
+        size = output.size
+        for frame in frames:
+            size += len(frame)
+        if len(output.queue) + len(frames) > self._behind_messages or size > self._behind_bytes:
+            for frame in frames:
+                self.write(session, frame)
+            return
+        output.queue.extend(frames)
+        output.size = size
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+
     def killed(self, private_group: bytes) -> None:
         """A KILL of that session was delivered: forget it, its name is free."""
         session = self._authorized.pop(private_group, None)
@@ -359,7 +385,9 @@ class Sessions:
         """
         serving = self._serving
         ordering = self.ordering
-        submit = ordering.submit
+        submit_many = ordering.submit_many
+        together = 1 if serving.careful(self._now) else self._together
+        frames: list[bytes] = []
         field = session.sender_field
         header = session.known_header
         size = session.known_size
@@ -389,6 +417,11 @@ class Sessions:
                     or not 0 <= data_len <= size <= MAX_MESSAGE_SIZE
                 ):
                     header = b""
+                    if frames:
+                        submit_many(frames, packet_type)
+                        frames = []
+                        if session.held or session.state is not _OPERATIONAL:
+                            break
                     needed = self._read_other(session, data, at)
                     if at + needed > end:
                         break
@@ -400,6 +433,12 @@ class Sessions:
                     if session.held:
                         break
                     continue
+                if frames and kind is not packet_type:
+                    submit_many(frames, packet_type)
+                    frames = []
+                    if session.held or session.state is not _OPERATIONAL:
+                        header = b""
+                        break
                 packet_type = kind
                 header = data[at : at + MESSAGE_HEADER_SIZE]
                 # The last byte of the only name; without one a byte that is 0.
@@ -409,15 +448,24 @@ class Sessions:
                 needed = size
                 break
             if (groups > 1 or data[at + last]) and not targets_bounded(data, groups, at):
+                if frames:
+                    submit_many(frames, packet_type)
                 self._refuse_frame(session, unbounded_target(session.private_group))
                 return
-            submit(data[at:stop], packet_type)
+            frames.append(data[at:stop])
             at = stop
             room -= 1
-            if session.held:
-                break
-            if session.state is not _OPERATIONAL:
-                return
+            if room <= 0 or len(frames) >= together or len(frames) * size >= TOGETHER_BYTES:
+                submit_many(frames, packet_type)
+                frames = []
+                if session.held or session.state is not _OPERATIONAL:
+                    break
+                if serving.careful(self._now):
+                    together = 1
+        if frames:
+            submit_many(frames, packet_type)
+        if session.state is not _OPERATIONAL:
+            return
         session.known_header = header
         session.known_size = size
         session.known_groups = groups

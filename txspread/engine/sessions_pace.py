@@ -25,6 +25,8 @@ MESSAGES: Final = 20
 """Small messages for clients that are behind, in one window."""
 ALMOST_FULL: Final = 8
 """What a message counts for a client whose queue is three quarters full."""
+CAREFUL: Final = 0.1
+"""Seconds for which messages are taken one by one after a client was behind."""
 UNIT: Final = 8192
 """Bytes of a message that count like a message of their own."""
 
@@ -32,13 +34,15 @@ UNIT: Final = 8192
 class Pace:
     """Counts messages for clients that are behind."""
 
-    __slots__ = ("_credit", "_window_end", "resting")
+    __slots__ = ("_credit", "_window_end", "careful_until", "resting")
 
     def __init__(self) -> None:
         self._credit = MESSAGES
         self._window_end = 0.0
         self.resting = False
         """Whether somebody is not read until the window is over."""
+        self.careful_until = 0.0
+        """Until then messages are taken one by one: a client was behind."""
 
     def spend(self, size: int, weight: int, now: float) -> bool:
         """Count a message of ``size`` bytes ``weight`` times.
@@ -48,6 +52,7 @@ class Pace:
         if now >= self._window_end:
             self._window_end = now + WINDOW
             self._credit = MESSAGES
+            self.careful_until = now + CAREFUL
         self._credit -= weight * (1 + size // UNIT)
         return self._credit <= 0
 

@@ -115,6 +115,10 @@ class Serving:
         """Count ``size`` bytes for a client that is behind; whether that is too fast."""
         return self._pace.spend(size, ALMOST_FULL if almost_full else 1, now)
 
+    def careful(self, now: float) -> bool:
+        """Whether each message may be the one after which its sender has to rest."""
+        return now < self._pace.careful_until
+
     def rest(self, session: Session) -> None:
         """Do not read a client for a moment."""
         if not session.resting:

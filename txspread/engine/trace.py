@@ -57,6 +57,11 @@ class TracedDelivery:
         self._event("message", message=message)
         self._upper.on_message(message)
 
+    def on_messages(self, messages: list[bytes]) -> None:
+        """Record and deliver several messages."""
+        for message in messages:
+            self.on_message(message)
+
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         """Record and pass on a transitional membership."""
         self._event("transitional", members=tuple(members), membership_id=membership_id)

@@ -6,7 +6,7 @@ wanted, so that a daemon without a trace has not even a test for it on its way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink
@@ -65,6 +65,12 @@ class TracedOrdering:
         """Record and pass on."""
         self._event("submitted", message=message)
         self._ordering.submit(message, packet_type)
+
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        """Record and pass on."""
+        for message in messages:
+            self._event("submitted", message=message)
+        self._ordering.submit_many(messages, packet_type)
 
     def switch_queue(self, queue: DownQueue) -> None:
         """Pass on."""
@@ -131,6 +137,11 @@ class TracedNode(Node):
         self._sink.event("received", data=data, channel=channel)
         super().datagram(data, channel, now)
         self._look_around()
+
+    def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
+        """See :meth:`Node.datagrams`."""
+        for data in batch:
+            self.datagram(data, channel, now)
 
     def session_received(self, session: Session, data: bytes, now: float) -> None:
         """See :meth:`Node.session_received`."""

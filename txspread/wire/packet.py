@@ -16,7 +16,7 @@ from typing import Final
 from attrs import define
 
 from txspread.wire.byteorder import ByteOrder
-from txspread.wire.constants import ENDIAN_MARKER, MAX_FRAGMENTS
+from txspread.wire.constants import ENDIAN_MARKER, MAX_FRAGMENTS, MESSAGE_HEADER_SIZE
 from txspread.wire.derive import derive
 from txspread.wire.dialect import MAX_PACKET_SIZE, SPREAD_4_4, Dialect, header_order
 from txspread.wire.errors import ProtocolError
@@ -24,6 +24,7 @@ from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.layouts import packet as layouts
 
 __all__ = [
+    "HEADER_LE",
     "MAX_PACKET_SIZE",
     "NO_MEMBERSHIP",
     "PACKET_BODY_SIZE",
@@ -32,16 +33,19 @@ __all__ = [
     "encode_bare",
     "encode_packet",
     "read_fragments",
+    "read_packed",
     "read_units",
     "restamp",
 ]
 
-_HEADER_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<")
+HEADER_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<")
+"""40 bytes: the fields of :class:`PacketHeader` in their order, memb_id as two, two
+bytes of padding before the fragment index."""
 _HEADER_BE: Final = derive(layouts.PACKET_HEADER_4_4, ">")
 _FRAGMENT_LE: Final = derive(layouts.FRAGMENT_HEADER, "<")
 _FRAGMENT_BE: Final = derive(layouts.FRAGMENT_HEADER, ">")
 
-PACKET_HEADER_SIZE: Final = _HEADER_LE.size
+PACKET_HEADER_SIZE: Final = HEADER_LE.size
 """40 bytes."""
 PACKET_BODY_SIZE: Final = MAX_PACKET_SIZE - PACKET_HEADER_SIZE
 """1432 bytes: the most behind a packet header, and so the largest fragment."""
@@ -93,7 +97,7 @@ class PacketHeader:
             raise ProtocolError(f"packet of {len(data)} bytes, its header needs 40")
         marker = (data[0] & 0x80) + (data[3] & 0x80)
         if marker == 0x100:
-            header = _HEADER_LE
+            header = HEADER_LE
         elif marker:
             raise ProtocolError("packet type with only one of its two byte-order bits")
         else:
@@ -192,7 +196,7 @@ def encode_packet(
     above 1432 bytes, and when a value does not fit its field.
     """
     if byteorder == "<":
-        header = _HEADER_LE
+        header = HEADER_LE
         fragment_header = _FRAGMENT_LE
         type_ = type | ENDIAN_MARKER
     else:
@@ -298,6 +302,33 @@ def read_fragments(data: bytes, header: PacketHeader) -> list[tuple[int, bytes]]
     return fragments
 
 
+def read_packed(data: bytes, index: int, length: int) -> list[tuple[int, bytes]]:
+    """The fragments of a little-endian packet of whole messages behind the first fragment.
+
+    ``index`` and ``length`` are the first fragment's; the datagram is known to be as long
+    as its header says.  Raises :class:`ProtocolError` for what :func:`read_fragments`
+    refuses, for a first fragment that is no part of a message, and for a message
+    shorter than its header.
+    """
+    end = len(data)
+    at = PACKET_HEADER_SIZE + length
+    shortest = MESSAGE_HEADER_SIZE if index == -1 else 1
+    if not shortest <= length or at > end or not index or not -MAX_FRAGMENTS <= index <= -1:
+        raise ProtocolError("first fragment is no part of a message")
+    fragments = [(index, data[PACKET_HEADER_SIZE:at])]
+    read = _FRAGMENT_LE.unpack_from
+    while at < end:
+        start = (at + 7) & ~3
+        if start > end:
+            raise ProtocolError("packet ends inside a fragment header")
+        index, length = read(data, start - 4)
+        at = start + length
+        if length < MESSAGE_HEADER_SIZE or at > end:
+            raise ProtocolError(f"message of {length} bytes with {end - start} left")
+        fragments.append((index, data[start:at]))
+    return fragments
+
+
 def read_units(data: bytes, dialect: Dialect) -> list[tuple[PacketHeader, bytes]]:
     """The units (header, bytes) of a data packet in a dialect that packs units.
 
@@ -330,7 +361,7 @@ def restamp(
     Raises :class:`ProtocolError` for a datagram shorter than 40 bytes, half a
     marker, or a value that does not fit its field.
     """
-    header = _HEADER_LE if header_order(data, PACKET_HEADER_SIZE) == "<" else _HEADER_BE
+    header = HEADER_LE if header_order(data, PACKET_HEADER_SIZE) == "<" else _HEADER_BE
     fields = list(header.unpack_from(data))
     fields[0] = (fields[0] & ~type_clear) | type_set
     fields[1] = transmiter_id

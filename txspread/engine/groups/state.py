@@ -154,6 +154,9 @@ class GroupTable:
         self._groups_of: dict[bytes, set[Group]] = {}
         self.fan_out_of_lists: dict[bytes, tuple[LocalSession, ...]] = {}
         """The same for whole group arrays; emptied when any local member changes."""
+        self.routes: dict[bytes, tuple[int, tuple[LocalSession, ...]]] = {}
+        """Size and receivers of regular messages to one group, by their first 80
+        bytes; emptied when any local member or the layer's state changes."""
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -173,6 +176,7 @@ class GroupTable:
         group = self.groups[name] = Group(name, name_field(name), membership_id, index)
         self._sorted = None
         self.fan_out_of_lists.clear()
+        self.routes.clear()
         return group
 
     def remove(self, group: Group) -> None:
@@ -183,6 +187,7 @@ class GroupTable:
         self.fan_out.pop(group.name_field, None)
         self._sorted = None
         self.fan_out_of_lists.clear()
+        self.routes.clear()
 
     def add_member(self, group: Group, record: DaemonMembers, name: bytes) -> bool:
         """Add a member to a daemon's record; False if it is there already."""
@@ -234,11 +239,13 @@ class GroupTable:
         group.add_local(session)
         self.fan_out.pop(group.name_field, None)
         self.fan_out_of_lists.clear()
+        self.routes.clear()
 
     def _remove_local(self, group: Group, name: bytes) -> None:
         if group.remove_local(name):
             self.fan_out.pop(group.name_field, None)
             self.fan_out_of_lists.clear()
+            self.routes.clear()
 
     def reorder(self, position: Mapping[ProcId, int]) -> None:
         """Sort every group's daemons by another configuration."""

@@ -35,6 +35,9 @@ class Nobody:
     def on_message(self, message: bytes) -> None:
         """Drop the message."""
 
+    def on_messages(self, messages: list[bytes]) -> None:
+        """Drop the messages."""
+
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         """Take no notice."""
 
@@ -59,16 +62,30 @@ class Assembly:
 
     def deliver(self, packet: StoredPacket) -> None:
         """Hand up the messages that this packet completes, in their order."""
-        _datagram, packet_type, proc_id, fragments = packet
-        self._counters.packet_delivered += 1
-        if fragments[0][0] == -1 and (packet_type == _RELIABLE or proc_id not in self._partial):
-            on_message = self.upper.on_message
-            for _index, fragment in fragments:
-                on_message(fragment)
-        else:
-            self._continue(proc_id, fragments)
+        messages: list[bytes] = []
+        self.gather(packet, messages)
+        self.hand_up(messages, 1)
 
-    def _continue(self, proc_id: ProcId, fragments: list[tuple[int, bytes]]) -> None:
+    def gather(self, packet: StoredPacket, messages: list[bytes]) -> None:
+        """Add the messages that this packet completes; :meth:`hand_up` must follow."""
+        _datagram, packet_type, proc_id, fragments = packet
+        if fragments[0][0] == -1 and (packet_type == _RELIABLE or proc_id not in self._partial):
+            if len(fragments) == 1:
+                messages.append(fragments[0][1])
+            else:
+                messages += [fragment for _index, fragment in fragments]
+        else:
+            self._continue(proc_id, fragments, messages)
+
+    def hand_up(self, messages: list[bytes], packets: int) -> None:
+        """Hand up what was gathered from so many packets."""
+        self._counters.packet_delivered += packets
+        if messages:
+            self.upper.on_messages(messages)
+
+    def _continue(
+        self, proc_id: ProcId, fragments: list[tuple[int, bytes]], messages: list[bytes]
+    ) -> None:
         index, fragment = fragments[0]
         parts = self._partial.pop(proc_id, None)
         if parts is None:
@@ -85,7 +102,6 @@ class Assembly:
                 expected,
             )
             parts.clear()
-        on_message = self.upper.on_message
         if abs(index) == len(parts) + 1:
             parts.append(fragment)
             if index > 0:
@@ -93,11 +109,11 @@ class Assembly:
             else:
                 message = fragment if index == -1 else b"".join(parts)
                 if len(message) >= MESSAGE_HEADER_SIZE:
-                    on_message(message)
+                    messages.append(message)
                 else:
                     self._counters.sequence_errors += 1
         for _index, whole in fragments[1:]:
-            on_message(whole)
+            messages.append(whole)
 
     def clear(self) -> None:
         """Throw every open message away."""

@@ -24,6 +24,7 @@ Source: ``docs/protocol/ring-ordering.md`` sections 5, 8, 11.7, 12 and 14;
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Final
 
 from txspread.config.model import Configuration, Daemon
@@ -57,21 +58,27 @@ from txspread.engine.ring_interfaces import (
     Timer,
     Timers,
 )
-from txspread.wire.constants import WATER_MARK, PacketType
+from txspread.wire.constants import ENDIAN_MARKER, MAX_FRAGMENTS, WATER_MARK, PacketType
 from txspread.wire.datagram import HURRY, REGULAR
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import (
+    HEADER_LE,
     MAX_PACKET_SIZE,
     NO_MEMBERSHIP,
+    PACKET_HEADER_SIZE,
     PacketHeader,
     encode_bare,
     encode_packet,
     read_fragments,
+    read_packed,
 )
 
+_OP: Final = MembershipState.OP
 _EVS: Final = MembershipState.EVS
 _FORM: Final = MembershipState.FORM
+_RELIABLE: Final = int(PacketType.RELIABLE)
+_unpack_header: Final = HEADER_LE.unpack_from
 
 _RANK: Final = {
     DeliveryThreshold.NONE: 0,
@@ -287,6 +294,111 @@ class TokenRing:
             finally:
                 self._delivering = False
 
+    def data_packets(
+        self, batch: Sequence[bytes], start: int, now: float, heard: Container[ProcId], refused: int
+    ) -> int:
+        """Take datagrams in which everything is as usual, up to the first other one.
+
+        Usual is a little-endian packet of the working ring, whole, new, not beyond
+        what can be held, and such that nothing has to be delivered at once: what one
+        after the other would say that each may pass.  None of them has any effect but to be
+        held.  The others go through the network's checks and :meth:`data_packet`,
+        which count what is wrong with them.
+
+        Args:
+            batch: datagrams as received.
+            start: index of the first one to take.
+            now: seconds on the engine's clock.
+            heard: transmitters that the network listens to.
+            refused: type bits of datagrams that the network treats in its own way.
+
+        Returns:
+            The index of the first datagram that was not taken.
+
+        """
+        identity = self._identity
+        membership = self._membership
+        machine = self._machine
+        if membership.state is not _OP or self._alone:
+            return start
+        store = self._store
+        packets = store.packets
+        members = identity.members
+        memb_proc, memb_time = identity.installed_id
+        conf_hash = identity.conf_hash
+        first = store.last_discarded
+        last = first + MAX_PACKETS
+        mask = refused | ENDIAN_MARKER
+        early = self._delivery.threshold is DeliveryThreshold.NONE
+        position = start
+        for data in batch[start:] if start else batch:
+            size = len(data)
+            if not PACKET_HEADER_SIZE <= size <= MAX_PACKET_SIZE:
+                break
+            (
+                kind,
+                transmiter_id,
+                proc_id,
+                packet_proc,
+                packet_time,
+                number,
+                token_round,
+                packet_hash,
+                data_len,
+                _,
+                index,
+                length,
+            ) = _unpack_header(data)
+            packet_type = kind & REGULAR
+            if (
+                kind & mask != ENDIAN_MARKER
+                or not packet_type
+                or packet_hash != conf_hash
+                or data_len != size - PACKET_HEADER_SIZE
+                or packet_proc != memb_proc
+                or packet_time != memb_time
+                or number in packets
+                or not first < number <= last
+                or transmiter_id not in heard
+                or proc_id not in members
+            ):
+                break
+            next_one = number == store.my_aru + 1
+            if early and packet_type == _RELIABLE and not next_one:
+                break
+            if length == data_len:
+                if not -MAX_FRAGMENTS <= index <= MAX_FRAGMENTS or (
+                    length < MIN_MESSAGE_SIZE if index == -1 else not index
+                ):
+                    break
+                fragments = [(index, data[PACKET_HEADER_SIZE:])]
+            else:
+                try:
+                    fragments = read_packed(data, index, length)
+                except ProtocolError:
+                    break
+            packets[number] = (data, packet_type, proc_id, fragments)
+            if (
+                token_round > machine.received_token_rounds
+                and transmiter_id == machine.predecessor
+                and self.flow.accelerated
+            ):
+                machine.prefer_tokens = True
+            if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
+                store.highest_seq = number
+            if next_one:
+                store.my_aru = number
+            position += 1
+        if position > start:
+            self.counters.packet_recv += position - start
+            store.extend()
+            if now >= machine.timers_fresh_until and membership.token_alive:
+                machine.restart_timers(membership.active.leader == identity.me, now)
+            if not self._due and store.my_aru > store.last_delivered:
+                self._due = True
+                self._timers.start(Timer.DELIVERY, 0.0)
+        return position
+
     def token(self, data: bytes, now: float) -> None:
         """Take one regular token: pass it on, then deliver what it has set free.
 
@@ -388,19 +500,16 @@ class TokenRing:
                 return
             queue = self._queues.current
             counters = self.counters
-            on_message = self._assembly.upper.on_message
-            for _message in range(len(queue)):
-                if not queue:
-                    break
-                message = queue.popleft()[1]
-                number = store.highest_seq + 1
-                if number > MAX_WRAP_SEQUENCE_VALUE:
-                    number = 1
-                store.highest_seq = store.my_aru = store.aru = number
-                store.last_delivered = store.last_discarded = number
-                counters.packet_sent += 1
-                counters.packet_delivered += 1
-                on_message(message)
+            messages = [message for _type, message in queue]
+            queue.clear()
+            number = store.highest_seq + len(messages)
+            if number > MAX_WRAP_SEQUENCE_VALUE:
+                number = len(messages)
+            store.highest_seq = store.my_aru = store.aru = number
+            store.last_delivered = store.last_discarded = number
+            counters.packet_sent += len(messages)
+            counters.packet_delivered += len(messages)
+            self._assembly.upper.on_messages(messages)
         finally:
             self._delivering = False
         if self._queues.current:
@@ -416,23 +525,26 @@ class TokenRing:
         A message that does not fit 100 fragments, or lacks a header, is refused
         and counted: no peer could take it.
         """
-        if not MIN_MESSAGE_SIZE <= len(message) <= MAX_MESSAGE_SIZE:
-            self.counters.refused_messages += 1
-            self._alarms.alarm(
-                Category.PROTOCOL,
-                Priority.ERROR,
-                "Prot_new_message: a message of %d bytes cannot be sent",
-                len(message),
-            )
-            return
+        self.submit_many([message], packet_type)
+
+    def submit_many(self, messages: list[bytes], packet_type: PacketType) -> None:
+        """Append several messages; see ``Ordering.submit_many``."""
         queue = self._queues.current
-        queue.append((int(packet_type), message))
+        empty = not queue
+        kind = int(packet_type)
+        for message in messages:
+            if MIN_MESSAGE_SIZE <= len(message) <= MAX_MESSAGE_SIZE:
+                queue.append((kind, message))
+            else:
+                self._refuse(message)
+        if not queue:
+            return
         if self._alone:
             if self._delivering:
                 self._timers.start(Timer.DELIVERY, 0.0)
             elif self._machine.runs():
                 self._run_alone()
-        elif len(queue) == 1 and self._machine.idle():
+        elif empty and self._machine.idle():
             leader = self._membership.active.leader
             if leader == self._identity.me:
                 self._machine.hurry(leader)
@@ -446,6 +558,15 @@ class TokenRing:
         if len(queue) >= WATER_MARK and not self._clients_stopped:
             self._clients_stopped = True
             self._gate.stop_clients()
+
+    def _refuse(self, message: bytes) -> None:
+        self.counters.refused_messages += 1
+        self._alarms.alarm(
+            Category.PROTOCOL,
+            Priority.ERROR,
+            "Prot_new_message: a message of %d bytes cannot be sent",
+            len(message),
+        )
 
     def switch_queue(self, queue: DownQueue) -> None:
         """Make the other down queue the active one."""
