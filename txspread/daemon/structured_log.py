@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import attrs
 
@@ -54,13 +55,14 @@ class StructuredLines:
             record["template"] = text
             for value in args:
                 if attrs.has(type(value)):
-                    record["fields"] = attrs.asdict(value)  # type: ignore[call-overload]
+                    record["fields"] = attrs.asdict(cast(Any, value))
         return json.dumps(record, default=str)
 
 
 def _names(category: Category) -> list[str]:
     if category == Category.ALL:
         return ["ALL"]
+    value = int(category)
     return [
-        bit.name for bit in Category if bit in category and bit.name and bit.value.bit_count() == 1
+        bit.name for bit in Category if int(bit) & value and bit.name and int(bit).bit_count() == 1
     ]

@@ -181,7 +181,12 @@ class Chaos:
             daemon.pause()
             self._paused[daemon.name] = time.monotonic() + self._random.choice([0.2, 0.8, 3.0])
         else:
-            clients = self.crowd.connected()
+            clients = [client for client in self.crowd.connected() if self._may_go(client)]
             if clients:
                 client = self._random.choice(clients)
                 client.disconnect() if what < 0.9 else client.drop()
+
+    def _may_go(self, client: LiveClient) -> bool:
+        """Whether nobody can inherit the client's messages; see :meth:`populate`."""
+        name = client.private_group.rpartition("#")[2]
+        return not any(d.name == name and d.is_upstream for d in self.ring.daemons)
