@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import cast
 from typing import Any, cast
 
 import attrs
@@ -63,6 +64,4 @@ def _names(category: Category) -> list[str]:
     if category == Category.ALL:
         return ["ALL"]
     value = int(category)
-    return [
-        bit.name for bit in Category if int(bit) & value and bit.name and int(bit).bit_count() == 1
-    ]
+    return [str(bit.name) for bit in Category if int(bit) and int(bit) & int(category) == int(bit)]
