@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import cast
 from typing import Any, cast
 
 import attrs
@@ -63,5 +62,4 @@ class StructuredLines:
 def _names(category: Category) -> list[str]:
     if category == Category.ALL:
         return ["ALL"]
-    value = int(category)
     return [str(bit.name) for bit in Category if int(bit) and int(bit) & int(category) == int(bit)]
