@@ -46,6 +46,10 @@ class EchoEngine:
         if data == b"raise":
             raise RuntimeError("meant to")
 
+    def datagrams(self, batch, channel, now):
+        for data in batch:
+            self.datagram(data, channel, now)
+
     def session_opened(self, transport, peer, now):
         session = EchoSession(transport)
         session.peer = peer

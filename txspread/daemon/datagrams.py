@@ -34,6 +34,9 @@ class DatagramEngine(Protocol):
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one datagram."""
 
+    def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
+        """Take several datagrams of one channel."""
+
 
 class DatagramSocket:
     """One receiving socket as a source of the hub."""
@@ -126,13 +129,13 @@ class DatagramReader:
                 self.errors += 1
                 continue
             channel = one.channel
-            handle = self._engine.datagram
-            now = time.monotonic()
-            for datagram in datagrams:
-                try:
-                    handle(datagram, channel, now)
-                except Exception:
-                    self._fault()
+            try:
+                if len(datagrams) == 1:
+                    self._engine.datagram(datagrams[0], channel, time.monotonic())
+                elif datagrams:
+                    self._engine.datagrams(datagrams, channel, time.monotonic())
+            except Exception:
+                self._fault()
             found += len(datagrams)
         self.received += found
         self._left -= found

@@ -14,7 +14,7 @@ import random
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from txspread.config.model import Configuration, Daemon
@@ -65,6 +65,9 @@ class Engine(Protocol):
 
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one datagram."""
+
+    def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
+        """Take several datagrams of one channel."""
 
     def session_opened(self, transport: StreamTransport, peer: PeerAddress, now: float) -> Session:
         """Begin a session."""
