@@ -201,7 +201,7 @@ def test_a_daemon_is_removed_and_added_again_with_its_clients_connected(three):
 
 
 def test_two_lone_daemons_become_a_ring_with_their_clients_connected():
-    with DaemonRing([txspread_command()] * 2) as ring, Watched(ring) as watched:
+    with DaemonRing([txspread_command()] * 2, timeouts=QUICK) as ring, Watched(ring) as watched:
         # Each first runs on a file that lists itself alone.
         whole = ring.config.read_text()
         for daemon in ring.daemons:
@@ -231,7 +231,7 @@ def test_a_daemon_that_changed_its_user_and_root_reloads(tmp_path):
     if os.getuid() != 0:
         pytest.skip("needs root")
     options = {"DaemonUser": "nobody", "DaemonGroup": "nogroup"}
-    with DaemonRing([txspread_command()] * 2, options) as ring, Watched(ring) as watched:
+    with DaemonRing([txspread_command()] * 2, options, QUICK) as ring, Watched(ring) as watched:
         root = ring.directory / "root"
         root.mkdir()
         for daemon in ring.daemons:

@@ -93,6 +93,18 @@ def test_a_late_token_is_announced_when_three_quarters_of_its_time_are_over():
     assert len(ring.logs["a"].starting("Token late")) == 1
 
 
+def test_no_warning_comes_because_an_idle_ring_is_slow():
+    names = ["Token", "Hurry", "Alive", "Join", "Rep", "Seg", "Gather", "Form", "Lookup"]
+    values = (1250, 1000, 250, 250, 625, 500, 1250, 1250, 30000)
+    options = "".join(f"{n}Timeout = {v}\n" for n, v in zip(names, values, strict=True))
+    ring = SimulatedRing(options + THREE)
+    ring.run(60.0)
+    assert ring.rings() == {("a", "b", "c")}
+    assert all(ring.logs[name].starting("Token late") == [] for name in "abc")
+    ring.network.daemons["c"].pause()
+    run_until_late(ring, "b")
+
+
 def run_until_late(ring, name, times=1):
     """Let time pass until a daemon has given so many warnings."""
     log = ring.logs[name]

@@ -259,8 +259,13 @@ class RingStack:
             )
 
     def _patience(self) -> float:
-        """Seconds without a sign of the ring after which a warning is due."""
-        return self.membership.timeouts.token * (1.0 - WARN_LEFT)
+        """Seconds without a sign of the ring after which a warning is due.
+
+        Where an idle ring is silent for longer than that, because its HurryTimeout is
+        long, half of what is left after it.
+        """
+        timeouts = self.membership.timeouts
+        return max(timeouts.token * (1.0 - WARN_LEFT), (timeouts.token + timeouts.hurry) / 2)
 
     def _watch(self, now: float) -> None:
         timers = self.timers
@@ -270,8 +275,9 @@ class RingStack:
         membership = self.membership
         timeout = membership.timeouts.token
         left = deadline - now
-        if left > timeout * WARN_LEFT:
-            timers.start(Timer.WATCH, left - timeout * WARN_LEFT)
+        warn_left = timeout - self._patience()
+        if left > warn_left:
+            timers.start(Timer.WATCH, left - warn_left)
             return
         self.late_tokens += 1
         timers.start(Timer.WATCH, left + self._patience())
