@@ -102,7 +102,7 @@ def test_no_warning_comes_because_an_idle_ring_is_slow():
     assert ring.rings() == {("a", "b", "c")}
     assert all(ring.logs[name].starting("Token late") == [] for name in "abc")
     ring.network.daemons["c"].pause()
-    run_until_late(ring, "b")
+    run_until_late(ring, "a")
 
 
 def run_until_late(ring, name, times=1):
