@@ -38,7 +38,8 @@ ABORTED: Final = 134
 """What a shell reports for SIGABRT, with which upstream's program ends on errors."""
 DEFAULT_PORT: Final = 6543
 DEFAULT_INTERVAL: Final = 10
-_MAX_FILE_NAME: Final = 79
+_MAX_FILE_NAME: Final = 4095
+"""Bytes that a path may have on the systems this runs on; upstream stops at 79."""
 
 USAGE: Final = (
     "Usage: {0}\n"
