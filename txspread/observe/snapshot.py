@@ -178,7 +178,7 @@ def counters(host: DaemonHost, node: Node) -> dict[str, Json]:
     stack = node.ring
     if stack is None:
         return found
-    ring = asdict(stack.ring.counters)
+    ring = stack.ring.counters.as_dict()
     found |= {name: ring[name] for name in RING_WORK}
     membership = stack.membership
     found |= {

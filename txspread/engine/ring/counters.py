@@ -7,74 +7,115 @@ that is dropped is counted under its cause.
 
 from __future__ import annotations
 
-from attrs import define
+from typing import Final
 
 from txspread.engine.alarms import AlarmSink, Category, Priority
 
+NAMES: Final = (
+    "b_retrans",
+    "dead_tokens",
+    "duplicate_packets",
+    "far_packets",
+    "foreign_hash_tokens",
+    "foreign_packets",
+    "foreign_tokens",
+    "hurries_sent",
+    "illegal_requests",
+    "impossible_tokens",
+    "installed",
+    "invariant_breaches",
+    "late_packets",
+    "malformed_packets",
+    "malformed_tokens",
+    "packet_delivered",
+    "packet_recv",
+    "packet_sent",
+    "recoveries_abandoned",
+    "refused_messages",
+    "requests_sent",
+    "retrans",
+    "rollover_tokens",
+    "s_retrans",
+    "sequence_errors",
+    "stale_tokens",
+    "stranger_packets",
+    "token_hurry",
+    "tokens_accepted",
+    "tokens_held",
+    "tokens_repeated",
+    "u_retrans",
+)
 
-@define(eq=False)
+
 class RingCounters:
     """Counts since the start of the daemon."""
 
-    packet_sent: int = 0
-    """New packets, retransmissions not included."""
-    packet_recv: int = 0
-    """Packets of peers that were stored."""
-    packet_delivered: int = 0
-    """Packets handed up."""
-    retrans: int = 0
-    """Requested packets that were sent again: the sum of the next three."""
-    u_retrans: int = 0
-    """Sent again to one daemon."""
-    s_retrans: int = 0
-    """Sent again to one segment."""
-    b_retrans: int = 0
-    """Sent again to everybody."""
-    token_hurry: int = 0
-    """At the leader: tokens sent again; elsewhere: accepted tokens that had been."""
+    __slots__ = NAMES
 
-    tokens_accepted: int = 0
-    tokens_held: int = 0
-    """Tokens the leader kept because the ring was idle."""
-    tokens_repeated: int = 0
-    """Tokens a non-leader sent again because its predecessor did."""
-    hurries_sent: int = 0
-    requests_sent: int = 0
-    """Numbers this daemon asked for."""
-    installed: int = 0
-    """Regular memberships installed since the start."""
+    def __init__(self) -> None:
+        self.packet_sent = 0
+        """New packets, retransmissions not included."""
+        self.packet_recv = 0
+        """Packets of peers that were stored."""
+        self.packet_delivered = 0
+        """Packets handed up."""
+        self.retrans = 0
+        """Requested packets that were sent again: the sum of the next three."""
+        self.u_retrans = 0
+        """Sent again to one daemon."""
+        self.s_retrans = 0
+        """Sent again to one segment."""
+        self.b_retrans = 0
+        """Sent again to everybody."""
+        self.token_hurry = 0
+        """At the leader: tokens sent again; elsewhere: accepted tokens that had been."""
 
-    foreign_packets: int = 0
-    """Packets of another ring, passed to the membership machine."""
-    duplicate_packets: int = 0
-    late_packets: int = 0
-    """Packets of the old ring that came after its state was agreed."""
-    far_packets: int = 0
-    """Packets numbered beyond anything the ring can have reached."""
-    stranger_packets: int = 0
-    """Packets whose originator is not a member of their ring."""
-    malformed_packets: int = 0
-    sequence_errors: int = 0
-    """Fragments that did not continue their originator's open message."""
-    malformed_tokens: int = 0
-    foreign_hash_tokens: int = 0
-    dead_tokens: int = 0
-    """Tokens that came while no token was expected."""
-    foreign_tokens: int = 0
-    """Tokens of another ring or not from the predecessor."""
-    stale_tokens: int = 0
-    """Repeated or outdated tokens."""
-    rollover_tokens: int = 0
-    """Tokens whose number passed the wrap limit."""
-    impossible_tokens: int = 0
-    """Tokens with an aru or seq that no correct ring can have reached."""
-    illegal_requests: int = 0
-    """Requested numbers below the safe line, or for an unknown daemon or segment."""
-    refused_messages: int = 0
-    """Submitted messages that cannot travel in 100 fragments."""
-    recoveries_abandoned: int = 0
-    """Recoveries given up after too many rounds."""
-    invariant_breaches: int = 0
+        self.tokens_accepted = 0
+        self.tokens_held = 0
+        """Tokens the leader kept because the ring was idle."""
+        self.tokens_repeated = 0
+        """Tokens a non-leader sent again because its predecessor did."""
+        self.hurries_sent = 0
+        self.requests_sent = 0
+        """Numbers this daemon asked for."""
+        self.installed = 0
+        """Regular memberships installed since the start."""
+
+        self.foreign_packets = 0
+        """Packets of another ring, passed to the membership machine."""
+        self.duplicate_packets = 0
+        self.late_packets = 0
+        """Packets of the old ring that came after its state was agreed."""
+        self.far_packets = 0
+        """Packets numbered beyond anything the ring can have reached."""
+        self.stranger_packets = 0
+        """Packets whose originator is not a member of their ring."""
+        self.malformed_packets = 0
+        self.sequence_errors = 0
+        """Fragments that did not continue their originator's open message."""
+        self.malformed_tokens = 0
+        self.foreign_hash_tokens = 0
+        self.dead_tokens = 0
+        """Tokens that came while no token was expected."""
+        self.foreign_tokens = 0
+        """Tokens of another ring or not from the predecessor."""
+        self.stale_tokens = 0
+        """Repeated or outdated tokens."""
+        self.rollover_tokens = 0
+        """Tokens whose number passed the wrap limit."""
+        self.impossible_tokens = 0
+        """Tokens with an aru or seq that no correct ring can have reached."""
+        self.illegal_requests = 0
+        """Requested numbers below the safe line, or for an unknown daemon or segment."""
+        self.refused_messages = 0
+        """Submitted messages that cannot travel in 100 fragments."""
+        self.recoveries_abandoned = 0
+        """Recoveries given up after too many rounds."""
+        self.invariant_breaches = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """All counts by name."""
+        return {name: getattr(self, name) for name in NAMES}
 
 
 def rarely(alarms: AlarmSink, count: int, text: str, *args: object) -> None:

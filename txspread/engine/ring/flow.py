@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define
-
 from txspread.config.model import Configuration
 
 MAX_SEQ_GAP: Final = 1600
@@ -32,20 +30,31 @@ def _int16(value: int) -> int:
     return ((value + 0x8000) & 0xFFFF) - 0x8000
 
 
-@define(eq=False)
 class FlowControl:
     """Windows in force and this daemon's last contribution to ``flow_control``."""
 
-    window: int
-    """Packets of one rotation, all members together."""
-    personal_window: int
-    """Packets of one visit."""
-    accelerated_window: int
-    """Packets of one visit that may follow the token."""
-    accelerated: bool
-    """Whether the accelerated ring is on."""
-    last_num_sent: int = 0
-    last_num_retrans: int = 0
+    __slots__ = (
+        "accelerated",
+        "accelerated_window",
+        "last_num_retrans",
+        "last_num_sent",
+        "personal_window",
+        "window",
+    )
+
+    def __init__(
+        self, window: int, personal_window: int, accelerated_window: int, accelerated: bool
+    ) -> None:
+        self.window = window
+        """Packets of one rotation, all members together."""
+        self.personal_window = personal_window
+        """Packets of one visit."""
+        self.accelerated_window = accelerated_window
+        """Packets of one visit that may follow the token."""
+        self.accelerated = accelerated
+        """Whether the accelerated ring is on."""
+        self.last_num_sent = 0
+        self.last_num_retrans = 0
 
     @classmethod
     def of(cls, configuration: Configuration) -> FlowControl:

@@ -6,32 +6,42 @@ a reload or an installation would have to find.
 
 from __future__ import annotations
 
-from attrs import define, field
-
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.ring_interfaces import RingView
 from txspread.wire.identifiers import MembershipId, ProcId
 
 
-@define(eq=False)
 class Identity:
     """What the hot paths need to know of configuration and membership."""
 
-    me: ProcId
-    segment: int
-    """Index of this daemon's segment."""
-    conf_hash: int = 0
-    segments: int = 0
-    """How many segments are configured."""
-    position: dict[ProcId, int] = field(factory=dict)
-    """Configuration order of all daemons, from 0."""
-    token_timeout: float = 0.0
-    """Seconds."""
-    hurry_timeout: float = 0.0
-    """Seconds."""
-    installed_id: MembershipId = field(default=MembershipId(0, -1))
-    members: frozenset[ProcId] = frozenset()
-    """Of the installed ring."""
+    __slots__ = (
+        "conf_hash",
+        "hurry_timeout",
+        "installed_id",
+        "me",
+        "members",
+        "position",
+        "segment",
+        "segments",
+        "token_timeout",
+    )
+
+    def __init__(self, me: ProcId, segment: int) -> None:
+        self.me = me
+        self.segment = segment
+        """Index of this daemon's segment."""
+        self.conf_hash = 0
+        self.segments = 0
+        """How many segments are configured."""
+        self.position: dict[ProcId, int] = {}
+        """Configuration order of all daemons, from 0."""
+        self.token_timeout = 0.0
+        """Seconds."""
+        self.hurry_timeout = 0.0
+        """Seconds."""
+        self.installed_id = MembershipId(0, -1)
+        self.members: frozenset[ProcId] = frozenset()
+        """Of the installed ring."""
 
     @classmethod
     def of(cls, me: Daemon, configuration: Configuration, installed: RingView) -> Identity:

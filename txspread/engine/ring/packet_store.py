@@ -20,8 +20,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from attrs import define, field
-
 from txspread.wire.identifiers import ProcId
 
 MAX_PACKETS: Final = 8191
@@ -38,23 +36,33 @@ HOLE: Final[StoredPacket] = (b"", 0, 0, [])
 """Stands for a number that nobody holds (recovery only); compare with ``is``."""
 
 
-@define(eq=False)
 class PacketStore:
     """Packets by sequence number, with the sequence variables of one ring."""
 
-    packets: dict[int, StoredPacket] = field(factory=dict)
-    early: set[int] = field(factory=set)
-    """Numbers above :attr:`last_delivered` that have been delivered already."""
-    highest_seq: int = 0
-    """Largest number known to exist in the ring."""
-    my_aru: int = 0
-    """Everything up to here is held, or was."""
-    aru: int = 0
-    """Everything up to here is held by every member of the ring."""
-    last_delivered: int = 0
-    """Everything up to here is delivered."""
-    last_discarded: int = 0
-    """Everything up to here is delivered and no longer held."""
+    __slots__ = (
+        "aru",
+        "early",
+        "highest_seq",
+        "last_delivered",
+        "last_discarded",
+        "my_aru",
+        "packets",
+    )
+
+    def __init__(self) -> None:
+        self.packets: dict[int, StoredPacket] = {}
+        self.early: set[int] = set()
+        """Numbers above :attr:`last_delivered` that have been delivered already."""
+        self.highest_seq = 0
+        """Largest number known to exist in the ring."""
+        self.my_aru = 0
+        """Everything up to here is held, or was."""
+        self.aru = 0
+        """Everything up to here is held by every member of the ring."""
+        self.last_delivered = 0
+        """Everything up to here is delivered."""
+        self.last_discarded = 0
+        """Everything up to here is delivered and no longer held."""
 
     def extend(self) -> None:
         """Move ``my_aru`` over all numbers held without a gap, at most to ``highest_seq``."""

@@ -26,8 +26,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, TypeAlias
 
-from attrs import define, field
-
 from txspread.engine.interfaces import DownQueue
 from txspread.wire.constants import MAX_FRAGMENTS, MESSAGE_HEADER_SIZE, PacketType
 from txspread.wire.packet import PACKET_BODY_SIZE
@@ -46,20 +44,19 @@ _AGREED: Final = int(PacketType.AGREED)
 _MIXABLE: Final = _FIFO | _AGREED
 
 
-@define(eq=False)
 class DownQueues:
     """Messages that wait for a number: the NORMAL queue and the GROUPS queue."""
 
-    normal: deque[tuple[int, bytes]] = field(factory=deque)
-    """(packet type, message)"""
-    groups: deque[tuple[int, bytes]] = field(factory=deque)
-    current: deque[tuple[int, bytes]] = field(init=False)
-    """The one that is served."""
-    next_element: int = 0
-    """Elements of the current queue's first message that are numbered already."""
+    __slots__ = ("current", "groups", "next_element", "normal")
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.normal: deque[tuple[int, bytes]] = deque()
+        """(packet type, message)"""
+        self.groups: deque[tuple[int, bytes]] = deque()
         self.current = self.normal
+        """The one that is served."""
+        self.next_element = 0
+        """Elements of the current queue's first message that are numbered already."""
 
     def switch(self, queue: DownQueue) -> None:
         """Serve the other queue.
