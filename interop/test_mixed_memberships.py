@@ -138,15 +138,16 @@ def test_a_partition_and_a_merge(
         assert members.judge() == []
 
 
-@pytest.mark.parametrize("pattern", ["utu", "tut"])
-def test_a_daemon_that_one_other_cannot_hear(upstream: Path, pattern: str) -> None:
+@pytest.mark.parametrize("pattern", ["utu", "tut", "ttu", "uut"])
+@pytest.mark.parametrize("unheard", [0, 2])
+def test_a_daemon_that_one_other_cannot_hear(upstream: Path, pattern: str, unheard: int) -> None:
     with ring_of(pattern, upstream) as ring:
         members = Members(ring)
         members.join()
-        middle, last = ring.daemons[1].process, ring.daemons[2].address
+        middle, other = ring.daemons[1].process, ring.daemons[unheard].address
         assert middle is not None
         try:
-            lose(middle.pid, daemons=[last])
+            lose(middle.pid, daemons=[other])
         except FilterError as error:
             pytest.skip(f"cannot borrow a daemon's sockets: {error}")
         # Whatever rings come and go now, what clients are told has to fit together.
