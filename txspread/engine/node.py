@@ -124,11 +124,14 @@ class Node:
         self._stack: RingStack | None = None
         self._reform_reason: str | None = None
         self._reload: Reload | None = None
+        local: LocalRing | None = None
+        stack: RingStack | None = None
         order: LocalRing | TokenRing
         if len(configuration.daemons) > 1:
-            order = self._make_stack(last_time_used).ring
+            stack = self._make_stack(last_time_used)
+            order = stack.ring
         else:
-            order = self._local = LocalRing(me.id)
+            order = local = self._local = LocalRing(me.id)
         self.sessions = Sessions(
             me.name_bytes, configuration, order, alarms, random, host, authentication=authentication
         )
@@ -137,14 +140,14 @@ class Node:
         self._delivery: OrderedDelivery = self.groups
         if trace is not None:
             self._delivery = TracedDelivery(self.groups, trace)
-        if self._stack is not None:
-            self._stack.ring.connect(self._delivery, self.sessions)
-        if self._local is not None:
-            self._local.connect(self._delivery)
+        if stack is not None:
+            stack.ring.connect(self._delivery, self.sessions)
+        if local is not None:
+            local.connect(self._delivery)
 
     def _make_stack(self, last_time_used: int) -> RingStack:
         """Put a token ring in its place; :meth:`RingStack.start` comes later."""
-        self._stack = RingStack(
+        stack = self._stack = RingStack(
             self.me,
             self.configuration,
             self._host,
@@ -156,8 +159,8 @@ class Node:
             last_time_used,
             self._time_used,
         )
-        self.monitor.flow = self._stack.ring.flow
-        return self._stack
+        self.monitor.flow = stack.ring.flow
+        return stack
 
     # --- life
 
