@@ -67,6 +67,8 @@ class OldRingResult:
 class Timer(enum.Enum):
     """Every timer of the ring.  Setting a timer again replaces it."""
 
+    __hash__ = object.__hash__  # a call of Python code for each look-up otherwise
+
     LOSS = "loss"
     HURRY = "hurry"
     ALIVE = "alive"

@@ -257,11 +257,8 @@ class Sessions:
         Each session written to since the last flush is flushed once.
         """
         serving = self._serving
-        if serving.full and self.ordering.queued() < WATER_MARK:
-            serving.stop_full(False)
-        serving.end_rest(self._now)
-        self._serve_held()
-        serving.update_accepting()
+        if not serving.usual:
+            self._serve(serving)
         while self._dirty:
             dirty = self._dirty
             self._dirty = []
@@ -270,8 +267,15 @@ class Sessions:
                 if session.closing:
                     session.transport.flush()
                     session.transport.close()
-                elif len(session.output):
+                elif session.output.size:
                     session.transport.flush()
+
+    def _serve(self, serving: Serving) -> None:
+        if serving.full and self.ordering.queued() < WATER_MARK:
+            serving.stop_full(False)
+        serving.end_rest(self._now)
+        self._serve_held()
+        serving.update_accepting()
 
     # --- LocalSessions, for the groups layer
 

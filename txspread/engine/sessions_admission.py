@@ -104,6 +104,8 @@ class Admission:
 
     def next_timer(self) -> float | None:
         """When the next handshake is due to have got further."""
+        if not self._connecting and not self._authenticating:
+            return None
         times = [
             next(iter(waiting.values()))
             for waiting in (self._connecting, self._authenticating)

@@ -60,6 +60,11 @@ class Serving:
         self._gated = False
         self._accepting = True
 
+    @property
+    def usual(self) -> bool:
+        """Whether nobody is held and nothing is stopped or paused."""
+        return not (self.stopped or self._held or self._pace.resting) and self._accepting
+
     def block(self, blocked: bool) -> None:
         """The state exchange begins or has ended."""
         self._blocked = blocked

@@ -319,11 +319,12 @@ class TokenMachine:
                 self._network.send_token(datagram)
 
         self.token_rounds += 1
-        self.restart_timers(leader, now)
+        if now >= self.timers_fresh_until:
+            self.restart_timers(leader, now)
         for packet in after_token:
             self._network.send_to_all(packet)
 
-        aru = min(token.aru, self._last_aru)
+        aru = token.aru if token.aru < self._last_aru else self._last_aru
         if aru < store.aru:
             counters.invariant_breaches += 1
             self._alarms.alarm(
@@ -392,7 +393,7 @@ class TokenMachine:
     def restart_timers(self, leader: bool, now: float) -> None:
         """A token or a packet of the ring came: the token is not lost.
 
-        Packets come often; they restart the timers only every fiftieth part of
+        They come often, so they restart the timers only every fiftieth part of
         the shorter timeout, which they may therefore cut short by that much.
         """
         identity = self._identity
