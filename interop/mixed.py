@@ -144,3 +144,11 @@ class Members:
                 problems.append(f"{daemon.name} has ended: {log[-1000:]}")
         self.crowd.close()
         return problems
+
+
+def formed(ring: DaemonRing) -> list[DaemonProcess]:
+    """The daemons of a ring, once all are in it."""
+    members = Members(ring)
+    members.join()
+    members.crowd.close()
+    return ring.daemons

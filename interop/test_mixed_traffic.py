@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from interop.mixed import LIMIT, PATTERNS, Members, ring_of
+from interop.programs import Program
 from txspread.testing.live_clients import LiveClient
 from txspread.testing.packet_filters import FilterError, lose
 from txspread.testing.processes import DaemonRing
@@ -76,6 +78,25 @@ def test_every_size_from_every_daemon(
         for name in members.clients:
             assert members.told(name) == [], "the ring was formed anew"
         assert members.judge() == []
+
+
+@pytest.mark.parametrize("accelerated", ["false", "true"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_upstreams_flooders_on_every_daemon(upstream: Path, pattern: str, accelerated: str) -> None:
+    count = 2000
+    with ring_of(pattern, upstream, accelerated) as ring:
+        words = ("-n", str(len(pattern)), "-m", str(count), "-b", "1000")
+        flooder = upstream / "bin" / "spflooder"
+        with ExitStack() as stack:
+            programs = [
+                stack.enter_context(
+                    Program([flooder, "-u", f"f{number}", "-s", daemon.location, *words])
+                )
+                for number, daemon in enumerate(ring.daemons)
+            ]
+            for program in programs:
+                program.wait_for(f"completed multicast of {count} messages", limit=200.0)
+                assert program.finish() == 0
 
 
 def lossy(ring: DaemonRing, share: float) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from interop.mixed import Members, ring_of
-from txspread.testing.processes import DaemonProcess, DaemonRing
+from interop.mixed import formed, ring_of
+from txspread.testing.processes import DaemonProcess
 from txspread.wire.constants import (
     JOIN_MESS,
     KILL_MESS,
@@ -219,14 +219,6 @@ def play(daemons: Sequence[DaemonProcess], seed: int, services: Sequence[int]) -
     for speaker in present:
         speaker.socket.close()
     return [speaker.transcript for speaker in everybody]
-
-
-def formed(ring: DaemonRing) -> list[DaemonProcess]:
-    """The daemons of a ring, once all are in it."""
-    members = Members(ring)
-    members.join()
-    members.crowd.close()
-    return ring.daemons
 
 
 def compare(mine: list[list[bytes]], upstreams: list[list[bytes]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from interop.mixed import formed, ring_of
 from interop.programs import Program, normalized
 from txspread.testing.processes import DaemonProcess, DaemonRing, txspread_command
 
@@ -141,11 +142,12 @@ def test_users_are_told_when_the_daemon_ends(upstream: Path, signal: str) -> Non
                 assert each.finish() == 0
 
 
-def flush_conversation(upstream: Path, daemon: DaemonProcess) -> tuple[str, str]:
+def flush_conversation(upstream: Path, one: DaemonProcess, other: DaemonProcess) -> tuple[str, str]:
     """Two programs of the flush library in one group; what each was shown."""
+    second = f"#fb#{other.name}"
     with (
-        user(upstream, "flush_user", "fa", daemon.location) as anna,
-        user(upstream, "flush_user", "fb", str(daemon.port)) as bert,
+        user(upstream, "flush_user", "fa", one.location) as anna,
+        user(upstream, "flush_user", "fb", str(other.port)) as bert,
     ):
         anna.ask("j grp")
         assert "with 1 members, where I am member 0" in anna.ask("r", "User> \nUser> ")
@@ -157,17 +159,17 @@ def flush_conversation(upstream: Path, daemon: DaemonProcess) -> tuple[str, str]
         for each, index in ((anna, 0), (bert, 1)):
             printed = each.wait_for("User> \nUser> ")
             assert f"with 2 members, where I am member {index}" in printed
-            assert "Due to the JOIN of #fb#d1" in printed
+            assert f"Due to the JOIN of {second}" in printed
         anna.ask("s grp", "enter message: ")
         anna.ask("hello flush")
         for each in (anna, bert):
             assert "(12 bytes): hello flush" in each.ask("r", "User> \nUser> ")
         anna.ask("g grp", "enter number of receivers: ")
         anna.ask("1", "enter recvr 1: ")
-        anna.ask("#fb#d1", "enter message: ")
+        anna.ask(second, "enter message: ")
         anna.ask("sub only")
         printed = bert.ask("r", "User> \nUser> ")
-        assert "Received a subgroupcast message to group grp: receivers:\n\t#fb#d1" in printed
+        assert f"Received a subgroupcast message to group grp: receivers:\n\t{second}" in printed
         bert.ask("b grp", "enter size of each message: ")
         bert.ask("30000")
         for number in range(1, 11):
@@ -181,15 +183,24 @@ def flush_conversation(upstream: Path, daemon: DaemonProcess) -> tuple[str, str]
         anna.ask("f grp")
         printed = anna.ask("r", "User> \nUser> ")
         assert "with 1 members, where I am member 0" in printed
-        assert "Due to the DISCONNECT of #fb#d1" in printed
+        assert f"Due to the DISCONNECT of {second}" in printed
         anna.type("q")
         assert anna.finish() == 0
         return anna.printed, bert.printed
 
 
 def test_two_flush_users(upstream: Path, ours: DaemonProcess, theirs: DaemonProcess) -> None:
-    shown = flush_conversation(upstream, ours)
-    at_home = flush_conversation(upstream, theirs)
+    shown = flush_conversation(upstream, ours, ours)
+    at_home = flush_conversation(upstream, theirs, theirs)
+    assert list(map(normalized, shown)) == list(map(normalized, at_home))
+
+
+@pytest.mark.parametrize("pattern", ["tt", "ut", "tu"])
+def test_two_flush_users_on_two_daemons(upstream: Path, pattern: str) -> None:
+    with ring_of("uu", upstream) as ring:
+        at_home = flush_conversation(upstream, *formed(ring))
+    with ring_of(pattern, upstream) as ring:
+        shown = flush_conversation(upstream, *formed(ring))
     assert list(map(normalized, shown)) == list(map(normalized, at_home))
 
 
