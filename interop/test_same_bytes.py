@@ -251,5 +251,5 @@ def test_rings_of_any_kind_answer_as_upstreams_do(
     ordered = SERVICES[2:]
     with ring_of(pattern, upstream) as ring:
         daemons = formed(ring)
-        for seed in SEEDS:
+        for seed in SEEDS[:4]:
             compare(play(daemons, seed + 1000, ordered), play(all_theirs, seed + 1000, ordered))
