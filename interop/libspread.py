@@ -362,12 +362,10 @@ def pieces(data: bytes, sizes: Sequence[int]) -> list[bytes]:
 def scatter_of(parts: Sequence[bytes]) -> Scatter:
     """A scatter structure over copies of some bytes."""
     scatter = Scatter(len(parts))
-    scatter.kept = [  # type: ignore[attr-defined]
-        ctypes.create_string_buffer(part, max(1, len(part))) for part in parts
-    ]
+    scatter.kept = [ctypes.create_string_buffer(part, max(1, len(part))) for part in parts]
     for number, part in enumerate(parts):
         scatter.elements[number] = ScatElement(
-            ctypes.cast(scatter.kept[number], c_char_p),  # type: ignore[attr-defined]
+            ctypes.cast(scatter.kept[number], c_char_p),
             len(part),
         )
     return scatter
@@ -375,4 +373,4 @@ def scatter_of(parts: Sequence[bytes]) -> Scatter:
 
 def names(groups: Sequence[bytes]) -> Any:
     """Group names as an array of 32-byte fields."""
-    return (GroupName * max(1, len(groups)))(*[GroupName(*group) for group in groups])
+    return (GroupName * max(1, len(groups)))(*[GroupName(*group) for group in groups])  # type: ignore[misc]

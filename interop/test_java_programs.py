@@ -18,7 +18,7 @@ def java(classes: Path, name: str, daemon: DaemonProcess, *words: str) -> Progra
     """A program of the Java client, over TCP: it knows nothing else."""
     if shutil.which("java") is None:
         pytest.skip("needs a Java runtime")
-    command = ["java", "-Xshare:auto", "-cp", classes, name]
+    command: list[str | Path] = ["java", "-Xshare:auto", "-cp", classes, name]
     return Program([*command, "-s", daemon.address, "-p", str(daemon.port), *words])
 
 
@@ -96,7 +96,13 @@ def test_a_flooder_that_sends_and_one_that_receives(
     java_classes: Path, upstream: Path, daemon: DaemonProcess
 ) -> None:
     words = ("-b", "1000", "-m", "3000")
-    watcher_command = [upstream / "bin" / "spuser", "-u", "watcher", "-s", daemon.location]
+    watcher_command: list[str | Path] = [
+        upstream / "bin" / "spuser",
+        "-u",
+        "watcher",
+        "-s",
+        daemon.location,
+    ]
     with (
         Program(watcher_command) as watcher,
         java(java_classes, "Flooder", daemon, "-u", "jreader", "-ro", *words) as reader,
