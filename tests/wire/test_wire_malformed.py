@@ -256,9 +256,12 @@ class TestTokens:
         fits = Token(0, ME, ME, RING, 1, 1, NOBODY, 0, HASH, (request,))
         assert Token.decode(fits.encode()).requests == (request,)
         large = attrs.evolve(request, seqs=tuple(range(8188)))
-        refused(attrs.evolve(fits, requests=(large,)).encode)
-        refused(attrs.evolve(fits, seq=1 << 31).encode)
-        refused(attrs.evolve(fits, requests=(attrs.evolve(request, seg_index=40000),)).encode)
+        for seq, requests in [
+            (1, (large,)),
+            (1 << 31, ()),
+            (1, (attrs.evolve(request, seg_index=40000),)),
+        ]:
+            refused(Token(0, ME, ME, RING, seq, 1, NOBODY, 0, HASH, requests).encode)
 
 
 def ring(**changes):

@@ -22,10 +22,9 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IReadDescriptor,
     IReadWriteDescriptor,
     IWriteDescriptor,
@@ -48,6 +47,13 @@ _EPOLL_READ: Final = 0x1 | 0x8 | 0x10
 _EPOLL_WRITE: Final = 0x4
 
 
+class DelayedCall(Protocol):
+    """What a hub uses of ``IDelayedCall``."""
+
+    def cancel(self) -> None:
+        """Do not call after all."""
+
+
 class Reactor(Protocol):
     """What a hub uses of a Twisted reactor: ``IReactorFDSet`` and ``IReactorTime``."""
 
@@ -65,7 +71,7 @@ class Reactor(Protocol):
 
     def callLater(
         self, delay: float, callable: Callable[..., object], *args: object
-    ) -> IDelayedCall:
+    ) -> DelayedCall:
         """Call once, later."""
 
 
@@ -138,6 +144,24 @@ class Hub(Protocol):
 
 
 @implementer(IReadDescriptor)
+class _Ready:
+    """The descriptor of a hub as the reactor sees it.
+
+    Apart from the hub, so that nothing hinders a compiler there.
+    """
+
+    def __init__(self, hub: EpollHub) -> None:
+        self.fileno = hub.fileno
+        self.doRead = hub.run
+
+    def logPrefix(self) -> str:
+        return "spread"
+
+    def connectionLost(self, reason: object) -> None:
+        # The reactor has dropped this descriptor; nothing to do.
+        return
+
+
 class EpollHub:
     """A hub on an epoll and a timer descriptor of its own.
 
@@ -167,7 +191,8 @@ class EpollHub:
         self._due: float | None = None
         self.ending = False
         self._epoll.register(self._timer.fileno(), READ)
-        reactor.addReader(self)
+        self._ready = cast(IReadDescriptor, _Ready(self))
+        reactor.addReader(self._ready)
 
     # The reactor's side
 
@@ -175,14 +200,7 @@ class EpollHub:
         """The epoll's descriptor."""
         return self._epoll.fileno()
 
-    def logPrefix(self) -> str:
-        """Name in Twisted's log."""
-        return "spread"
-
-    def connectionLost(self, reason: object) -> None:
-        """The reactor has dropped this descriptor; nothing to do."""
-
-    def doRead(self) -> None:
+    def run(self) -> None:
         """Run turns until nothing is ready, within bounds."""
         poll, linger = self._epoll.poll, self._linger
         events = poll(0, _MAX_EVENTS)
@@ -316,7 +334,7 @@ class EpollHub:
     def close(self) -> None:
         """See :meth:`Hub.close`."""
         if not self._epoll.closed:
-            self._reactor.removeReader(self)
+            self._reactor.removeReader(self._ready)
             self._sources.clear()
             self._changed.clear()
             self._epoll.close()
@@ -383,7 +401,7 @@ class ReactorHub:
         self._registrations: dict[int, _Registration] = {}
         self._changed: dict[int, Source] = {}
         self._alarm: float | None = None
-        self._call: IDelayedCall | None = None
+        self._call: DelayedCall | None = None
         self._closed = False
         self.ending = False
 
@@ -399,8 +417,8 @@ class ReactorHub:
         registration = self._registrations.pop(source.fileno(), None)
         if registration is not None:
             self._changed.pop(source.fileno(), None)
-            self._reactor.removeReader(registration)
-            self._reactor.removeWriter(registration)
+            self._reactor.removeReader(cast(IReadDescriptor, registration))
+            self._reactor.removeWriter(cast(IWriteDescriptor, registration))
             source.watched = 0
 
     def changed(self, source: Source) -> None:
@@ -484,13 +502,13 @@ class ReactorHub:
         interest, watched = source.interest, source.watched
         reactor = self._reactor
         if interest & READ and not watched & READ:
-            reactor.addReader(registration)
+            reactor.addReader(cast(IReadDescriptor, registration))
         elif watched & READ and not interest & READ:
-            reactor.removeReader(registration)
+            reactor.removeReader(cast(IReadDescriptor, registration))
         if interest & WRITE and not watched & WRITE:
-            reactor.addWriter(registration)
+            reactor.addWriter(cast(IWriteDescriptor, registration))
         elif watched & WRITE and not interest & WRITE:
-            reactor.removeWriter(registration)
+            reactor.removeWriter(cast(IWriteDescriptor, registration))
         source.watched = interest
 
 

@@ -124,24 +124,71 @@ class RetransmissionRequest:
     """Ascending."""
 
 
-@define
-class Token:
+class Token:  # noqa: PLW1641 - it changes, so it has no hash
     """A regular token."""
 
-    type: int
-    """ARQ and RETRANS nibbles; marker bits as read, ignored when written."""
-    transmiter_id: ProcId
-    proc_id: ProcId
-    memb_id: MembershipId
-    seq: int
-    """Highest number assigned; 0 during EVS."""
-    aru: int
-    aru_last_id: ProcId
-    """Who last lowered or set the aru; :data:`NOBODY`."""
-    flow_control: int
-    """Packets that the ring sent in the last round, retransmissions included."""
-    conf_hash: int
-    requests: tuple[RetransmissionRequest, ...] = ()
+    __slots__ = (
+        "aru",
+        "aru_last_id",
+        "conf_hash",
+        "flow_control",
+        "memb_id",
+        "proc_id",
+        "requests",
+        "seq",
+        "transmiter_id",
+        "type",
+    )
+
+    def __init__(
+        self,
+        type: int,
+        transmiter_id: ProcId,
+        proc_id: ProcId,
+        memb_id: MembershipId,
+        seq: int,
+        aru: int,
+        aru_last_id: ProcId,
+        flow_control: int,
+        conf_hash: int,
+        requests: tuple[RetransmissionRequest, ...] = (),
+    ) -> None:
+        self.type = type
+        """ARQ and RETRANS nibbles; marker bits as read, ignored when written."""
+        self.transmiter_id = transmiter_id
+        self.proc_id = proc_id
+        self.memb_id = memb_id
+        self.seq = seq
+        """Highest number assigned; 0 during EVS."""
+        self.aru = aru
+        self.aru_last_id = aru_last_id
+        """Who last lowered or set the aru; :data:`NOBODY`."""
+        self.flow_control = flow_control
+        """Packets that the ring sent in the last round, retransmissions included."""
+        self.conf_hash = conf_hash
+        self.requests = requests
+
+    def _values(self) -> tuple[object, ...]:
+        return (
+            self.type,
+            self.transmiter_id,
+            self.proc_id,
+            self.memb_id,
+            self.seq,
+            self.aru,
+            self.aru_last_id,
+            self.flow_control,
+            self.conf_hash,
+            self.requests,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Token):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __repr__(self) -> str:
+        return f"Token{self._values()!r}"
 
     @property
     def arq(self) -> int:
