@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ring_cluster import message
 from ring_probe import Probe
 
 from txspread.engine.ring_interfaces import MembershipState, Timer
@@ -212,13 +213,92 @@ def test_a_hurry_of_a_stranger_or_at_another_member_has_no_effect():
     assert other.me.sent == []
 
 
-def test_three_more_rotations_follow_a_single_message_and_then_the_token_rests():
+def test_two_more_rotations_follow_a_message_of_the_leader_and_then_the_token_rests():
     probe = Probe(0)
     probe.pass_token()
     probe.me.submit("x")
     assert [t.retrans for t in probe.tokens] == [1]
-    passed = [probe.pass_token(aru=0 if n == 0 else 1, seq=min(n, 1)) for n in range(5)]
+    passed = [probe.pass_token() for _ in range(4)]
+    assert [p is not None for p in passed] == [True, True, False, False]
+
+
+def test_three_more_rotations_follow_a_message_of_another_member():
+    probe = Probe(0)
+    probe.pass_token()
+    probe.ring.hurry(PacketHeader.decode(probe.packet(1)), 1.0)
+    probe.give(1)
+    passed = [probe.pass_token(aru=1, seq=1) for _ in range(5)]
     assert [p is not None for p in passed] == [True, True, True, False, False]
+
+
+def test_a_message_of_the_leader_leaves_before_the_token_that_it_keeps():
+    probe = Probe(0)
+    assert probe.pass_token() is None
+    rounds, arq = probe.ring.token_rounds, probe.arq
+    probe.me.sent.clear()
+    probe.me.submit("x")
+    assert [how for how, _to, _datagram in probe.me.sent] == ["all", "token"]
+    (header,) = (header for _how, _to, header in probe.data)
+    assert (header.seq, header.token_round) == (1, rounds - 1)
+    (token,) = probe.tokens
+    assert (token.arq, token.retrans, token.seq, token.aru) == (arq, 1, 1, 1)
+    assert (token.flow_control, token.aru_last_id) == (1, probe.me.id)
+    probe.cluster.fire(probe.me)
+    assert probe.me.upper.texts == ["x"]
+
+
+def test_the_accelerated_leader_sends_the_rest_of_its_packets_after_the_kept_token():
+    probe = Probe(0, accelerated_ring=True, accelerated_window=2)
+    probe.pass_token()
+    probe.me.sent.clear()
+    rounds = probe.ring.token_rounds
+    messages = [message(f"m{number}", 1300)[0] for number in range(3)]
+    probe.ring.submit_many(messages, PacketType.AGREED)
+    assert [how for how, _to, _datagram in probe.me.sent] == ["all", "token", "all", "all"]
+    assert [header.token_round - rounds for _, _, header in probe.data] == [-1, 0, 0]
+    assert probe.tokens[0].seq == 3
+
+
+def test_a_token_that_was_let_go_takes_no_more_messages_of_the_leader():
+    probe = Probe(0)
+    probe.pass_token()
+    probe.ring.timer(Timer.HURRY, 1.0)
+    probe.me.sent.clear()
+    probe.me.submit("x")
+    probe.ring.timer(Timer.HURRY, 2.0)
+    assert [token.seq for token in probe.tokens] == [0] * len(probe.tokens)
+    assert probe.data == []
+
+
+def test_a_kept_token_that_was_lost_with_a_message_is_sent_again_as_it_was():
+    probe = Probe(0)
+    probe.pass_token()
+    probe.me.submit("x")
+    probe.me.sent.clear()
+    probe.me.submit("y")
+    probe.ring.timer(Timer.HURRY, 2.0)
+    assert probe.data == []
+    assert [(t.seq, t.aru, t.retrans) for t in probe.tokens] == [(1, 1, 2)] * 3
+
+
+def test_a_leader_without_a_window_lets_the_token_go_alone():
+    probe = Probe(0)
+    probe.pass_token()
+    probe.ring.flow.set_windows(personal_window=0)
+    probe.me.sent.clear()
+    probe.me.submit("x")
+    assert probe.data == []
+    assert [(t.seq, t.retrans) for t in probe.tokens] == [(0, 1)]
+
+
+def test_what_the_leader_sent_with_the_kept_token_is_safe_after_one_rotation():
+    probe = Probe(0)
+    probe.pass_token()
+    probe.me.submit("x", kind=PacketType.SAFE)
+    probe.cluster.fire(probe.me)
+    assert probe.me.upper.texts == []
+    probe.pass_token()
+    assert probe.me.upper.texts == ["x"]
 
 
 def test_seq_and_flow_control_tell_of_the_packets_just_made():

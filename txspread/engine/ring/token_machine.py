@@ -283,9 +283,7 @@ class TokenRing:
                 store.extend()
             else:
                 store.my_aru = number
-            if not self._due:
-                self._due = True
-                self._timers.start(Timer.DELIVERY, 0.0)
+            self._deliver_soon()
         else:
             self._deliver_due()
             self._delivering = True
@@ -412,7 +410,8 @@ class TokenRing:
 
     def hurry(self, header: PacketHeader, now: float) -> None:
         """Take a HURRY packet: the leader lets a held token go."""
-        self._machine.hurry(header.proc_id)
+        if self._machine.hurry(header.proc_id):
+            self._deliver_soon()
 
     def timer(self, timer: Timer, now: float) -> None:
         """Take a timer of this layer that has run out; others have no effect here."""
@@ -459,6 +458,12 @@ class TokenRing:
             self._delivering = False
         if self._clients_stopped:
             self._serve_clients()
+
+    def _deliver_soon(self) -> None:
+        """Deliver at the end of the turn."""
+        if not self._due:
+            self._due = True
+            self._timers.start(Timer.DELIVERY, 0.0)
 
     def _deliver_due(self) -> None:
         """Deliver what packets or a lowered threshold have set free."""
@@ -547,7 +552,8 @@ class TokenRing:
         elif empty and self._machine.idle():
             leader = self._membership.active.leader
             if leader == self._identity.me:
-                self._machine.hurry(leader)
+                if self._machine.hurry(leader):
+                    self._deliver_soon()
             else:
                 self.counters.hurries_sent += 1
                 identity = self._identity

@@ -12,7 +12,10 @@ Rules:
   hurry timeout, with ``retrans`` one higher, and passed on by those that had
   handled it already.
 * On an idle ring the leader keeps the token.  The hurry timer lets it go round
-  twice a second, a HURRY packet (somebody has a message) at once.
+  twice a second, a HURRY packet (somebody has a message) at once.  A message of the
+  leader's own goes out with the token that it keeps: nobody has seen that token, so
+  to the others the visit has only lasted longer, and the message is spared a whole
+  rotation.
 * Order of work for one token: answer requests, number and send new packets, ask
   for what is missing, send the token, send the rest of the new packets
   (accelerated ring).  Delivery comes after all that, and not from here.
@@ -108,6 +111,8 @@ class TokenMachine:
         self._last_retrans = 0
         self._last_seq = 0
         self._last_aru = 0
+        self._held = False
+        """The last token was kept, and nobody else has seen it."""
         self.just_installed = False
         """The next token is the first of an installed ring."""
         self.quiet = 0
@@ -134,6 +139,7 @@ class TokenMachine:
     def forget(self) -> None:
         """The ring is gone: there is no last token."""
         self._last = None
+        self._held = False
         self._last_arq = self._last_retrans = self._last_seq = self._last_aru = 0
         self.just_installed = False
         self.prefer_tokens = False
@@ -283,7 +289,7 @@ class TokenMachine:
         self.first_new = store.highest_seq + 1
         self.num_sent = 0
         if self._queues.current and not evs:
-            self.num_sent = self._send_new(token.flow_control, after_token)
+            self.num_sent = self._send_new(token.flow_control, self.token_rounds, after_token)
         token.flow_control = self._flow.contribute(token.flow_control, self.num_sent, num_retrans)
 
         if store.my_aru < store.highest_seq:
@@ -309,7 +315,8 @@ class TokenMachine:
             arq = (arq + 1) & 15
             retrans = 0
         token.type = arq << ARQ_SHIFT | retrans << RETRANS_SHIFT
-        if leader and self.idle():
+        self._held = leader and self.idle()
+        if self._held:
             counters.tokens_held += 1
         else:
             datagram = token.encode()
@@ -345,8 +352,13 @@ class TokenMachine:
         self._last_aru = token.aru
         return True
 
-    def _send_new(self, flow_control: int, after_token: list[bytes]) -> int:
+    def _send_new(self, flow_control: int, token_round: int, after_token: list[bytes]) -> int:
         """Number and send new packets; those that follow the token go to ``after_token``.
+
+        Args:
+            flow_control: of the token.
+            token_round: rounds handled before the one of this token.
+            after_token: collects what is to be sent once the token has left.
 
         Returns:
             How many were numbered.
@@ -370,7 +382,6 @@ class TokenMachine:
         me = identity.me
         memb_id = identity.installed_id
         conf_hash = identity.conf_hash
-        token_round = self.token_rounds
         packets = store.packets
         send: Callable[[bytes], None] = self._network.send_to_all
         number = store.highest_seq
@@ -416,12 +427,19 @@ class TokenMachine:
             and self.runs()
         )
 
-    def hurry(self, proc_id: ProcId) -> None:
-        """A member (or this daemon) has a message while the ring is idle."""
+    def hurry(self, proc_id: ProcId) -> bool:
+        """A member (or this daemon) has a message while the ring is idle.
+
+        Returns:
+            Whether new packets of this daemon's own went out with the token, so that
+            deliveries may be due.
+
+        """
         view = self._membership.active
         if view.leader == self._identity.me and proc_id in view.members and self.idle():
             self.quiet = 0
-            self._release()
+            return self._release()
+        return False
 
     def hurry_timer(self) -> None:
         """The leader has not seen the token for too long, or keeps it on an idle ring."""
@@ -430,17 +448,40 @@ class TokenMachine:
         if membership.token_alive and view.leader == self._identity.me and len(view.members) > 1:
             self._release()
 
-    def _release(self) -> None:
+    def _release(self) -> bool:
+        """Let the token go; tells whether new packets went with it."""
         self._counters.token_hurry += 1
         self._last_retrans = (self._last_retrans + 1) & 15
         self._timers.start(Timer.HURRY, self._identity.hurry_timeout)
+        if self._held and self._queues.current and self._last is not None:
+            return self._visit_longer(self._last)
         self._send_again()
+        return False
+
+    def _visit_longer(self, token: Token) -> bool:
+        """Go on with the visit of a token that was kept, which left everything stable."""
+        store = self._store
+        after_token: list[bytes] = []
+        num_sent = self._send_new(token.flow_control, self.token_rounds - 1, after_token)
+        if num_sent:
+            store.extend()
+            self.first_new = store.highest_seq - num_sent + 1
+            self.num_sent = num_sent
+            token.flow_control = self._flow.contribute(token.flow_control, num_sent, 0)
+            token.aru = self._last_aru = store.my_aru
+            token.aru_last_id = self._identity.me
+            token.seq = self._last_seq = store.highest_seq
+        self._send_again()
+        for packet in after_token:
+            self._network.send_to_all(packet)
+        return num_sent > 0
 
     def _send_again(self) -> None:
         """Send the last token again, without its requests."""
         token = self._last
         if token is None:
             return
+        self._held = False
         token.type = self._last_arq << ARQ_SHIFT | self._last_retrans << RETRANS_SHIFT
         token.requests = ()
         datagram = token.encode()
