@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.clusters import Cluster, Kind, idle_shares, parse_kind
-from bench.detection import TIMEOUTS, Detection, detect
-from bench.report import Series, print_detections, print_report, write_json
-from bench.workloads import Result, Shape, Workload, matrix, measure, measure_loaded
+from bench.clusters import Kind, parse_kind
+from bench.document import Findings, write_json
+from bench.page import PageError, check_library, write_page
+from bench.plan import BODIES, STORMS, Plan, full, jobs_of, matrix, quick, storms
+from bench.report import print_detections, print_memory, print_report, print_soaks
+from bench.running import Runner
 from txspread.wire.constants import ServiceType
-
-BODIES = (32, 100, 1024, 8192, 65536, 100000)
 
 
 def _numbers(text: str) -> list[int]:
@@ -42,155 +43,162 @@ def make_parser() -> argparse.ArgumentParser:
         "{name}; several SPECs make mixed rings.  Default: txspread",
     )
     parser.add_argument("--base", help="kind that ratios refer to (default: the first)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--daemons", type=_numbers, default=[1], help="ring sizes: 1,3,8")
-    parser.add_argument("--bodies", type=_numbers, default=list(BODIES))
-    parser.add_argument("--receivers", type=_numbers, default=[1, 10], help="for each daemon")
-    parser.add_argument("--services", type=_services, default=[ServiceType.AGREED_MESS])
-    parser.add_argument("--rings", choices=("regular", "accelerated", "both"), default="regular")
-    parser.add_argument("--only", metavar="REGEX", help="workloads whose name matches")
-    parser.add_argument("--no-latency", action="store_true")
-    parser.add_argument("--no-throughput", action="store_true")
-    parser.add_argument(
+    sets = parser.add_argument_group("what is measured")
+    whole = sets.add_mutually_exclusive_group()
+    whole.add_argument(
+        "--quick", action="store_true", help="a small fixed set, some minutes for two kinds"
+    )
+    whole.add_argument("--full", action="store_true", help="the whole matrix: hours")
+    sets.add_argument("--daemons", type=_numbers, default=[1], help="ring sizes: 1,3,8")
+    sets.add_argument("--bodies", type=_numbers, default=list(BODIES))
+    sets.add_argument("--receivers", type=_numbers, default=[1, 10], help="for each daemon")
+    sets.add_argument("--services", type=_services, default=[ServiceType.AGREED_MESS])
+    sets.add_argument("--rings", choices=("regular", "accelerated", "both"), default="regular")
+    sets.add_argument("--only", metavar="REGEX", help="lines whose name matches")
+    sets.add_argument("--no-messages", action="store_true", help="no workloads of messages")
+    sets.add_argument("--no-latency", action="store_true")
+    sets.add_argument("--no-throughput", action="store_true")
+    sets.add_argument(
         "--half-load",
         action="store_true",
         help="also measure latency while others send at half of the slowest kind's peak",
     )
-    parser.add_argument(
+    sets.add_argument(
+        "--storms",
+        type=_numbers,
+        nargs="?",
+        const=list(STORMS),
+        default=[],
+        metavar="GROUPS",
+        help="also measure storms of joins and leaves, with so many groups: "
+        + ",".join(map(str, STORMS)),
+    )
+    sets.add_argument(
         "--detection",
         action="store_true",
         help="also measure how long it takes to notice a killed daemon, for rings of --daemons",
     )
-    parser.add_argument("--options", default="", help="further lines for spread.conf")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
-    parser.add_argument("--list", action="store_true", help="name the workloads, run nothing")
+    sets.add_argument(
+        "--memory", action="store_true", help="also measure memory for each session and group"
+    )
+    sets.add_argument(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="also run rings of three under mixed load so long, and watch their memory",
+    )
+    times = parser.add_argument_group("how")
+    times.add_argument("--rounds", type=int)
+    times.add_argument("--seconds", type=float, help="of each measurement")
+    times.add_argument(
+        "--latency-seconds",
+        type=float,
+        help="of each measurement of latency, more if that gives less than 1000 samples",
+    )
+    times.add_argument("--options", default="", help="further lines for spread.conf")
+    output = parser.add_argument_group("results")
+    output.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    output.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with plots (needs extra 'bench')"
+    )
+    output.add_argument("--list", action="store_true", help="name the lines, run nothing")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 1 if any measurement failed."""
-    options = make_parser().parse_args(arguments)
-    kinds: list[Kind] = options.daemon or [parse_kind("txspread")]
-    accelerated = {"regular": [False], "accelerated": [True], "both": [False, True]}
-    workloads = [
-        workload
-        for workload in matrix(
-            options.daemons,
-            options.bodies,
-            options.receivers,
-            options.services,
-            accelerated[options.rings],
-        )
-        if options.only is None or re.search(options.only, workload.name)
-    ]
-    if options.list:
-        for workload in workloads:
-            print(workload.name)
-        return 0
-    table: list[list[Series]] = []
-    idle: dict[str, float] = {}
-    for shape in dict.fromkeys(workload.shape for workload in workloads):
-        mine = [workload for workload in workloads if workload.shape == shape]
-        table += run_shape(shape, mine, kinds, options, idle)
-    detections = run_detections(kinds, options) if options.detection else []
-    base = options.base or kinds[0].name
-    print_report(table, base if len(kinds) > 1 else None, sys.stdout)
-    if idle:
-        print("\nidle, share of a core for each daemon", file=sys.stdout)
-        for name, share in idle.items():
-            print(f"  {name}  {100 * share:.2f}%", file=sys.stdout)
-    print_detections(detections, [kind.name for kind in kinds], sys.stdout)
-    if options.json is not None:
-        write_json(table, base, options.json, idle, detections)
-    return int(any(series.errors for row in table for series in row))
-
-
-def run_shape(
-    shape: Shape,
-    workloads: list[Workload],
-    kinds: list[Kind],
-    options: argparse.Namespace,
-    idle: dict[str, float],
-) -> list[list[Series]]:
-    """Measure all workloads of one shape, the kinds in turn within each round.
-
-    The idle share of each kind is put into ``idle``.
-    """
-    table = [[Series(workload, kind.name) for kind in kinds] for workload in workloads]
-    clusters: list[Cluster] = []
-    try:
-        for kind in kinds:
-            clusters.append(
-                Cluster.start(
-                    kind, shape.daemons, accelerated=shape.accelerated, options=options.options
-                )
+def make_plan(options: argparse.Namespace) -> Plan:
+    """What the command line asks for."""
+    if options.quick:
+        plan = quick()
+    elif options.full:
+        plan = full()
+    else:
+        plan = Plan()
+        if not options.no_messages:
+            accelerated = {"regular": [False], "accelerated": [True], "both": [False, True]}
+            workloads = matrix(
+                options.daemons,
+                options.bodies,
+                options.receivers,
+                options.services,
+                accelerated[options.rings],
             )
-        _progress(f"{shape}: idle")
-        for cluster, share in zip(clusters, idle_shares(clusters), strict=True):
-            if share is not None:
-                idle[f"{shape}, {cluster.kind.name}"] = share
-        for number in range(options.rounds):
-            for row in table:
-                _run_round(clusters, row, number, options)
-    finally:
-        _progress("")
-        for cluster in clusters:
-            cluster.stop()
-    return table
-
-
-def _run_round(
-    clusters: list[Cluster], row: list[Series], number: int, options: argparse.Namespace
-) -> None:
-    turns = list(zip(clusters, row, strict=True))
-    if number % 2:
-        turns.reverse()  # nobody is always first
-    workload = row[0].workload
-    for cluster, series in turns:
-        _progress(f"{workload.name}: {series.kind}, round {number + 1}")
-        result = Result()
-        try:
-            result = measure(
-                cluster,
-                workload,
-                options.seconds,
+            plan.jobs = jobs_of(
+                workloads,
                 throughput=not options.no_throughput,
                 latency=not options.no_latency,
+                half_load=options.half_load,
             )
-        except (RuntimeError, OSError) as error:
-            series.errors.append(str(error))
-        series.results.append(result)
-    peaks = [series.results[-1].rate for series in row]
-    if not options.half_load or workload.senders > 1 or None in peaks:
-        return
-    rate = min(peak for peak in peaks if peak is not None) / 2
-    for cluster, series in turns:
-        _progress(f"{workload.name}: {series.kind}, half load, round {number + 1}")
+        plan.jobs += storms(options.daemons, options.storms)
+    if options.only is not None:
+        plan.jobs = [job for job in plan.jobs if re.search(options.only, job.work.name)]
+    if options.detection:
+        plan.detections = [size for size in options.daemons if size > 1]
+    plan.memory = plan.memory or options.memory
+    plan.soak = options.soak
+    plan.rounds = options.rounds or plan.rounds
+    plan.seconds = options.seconds or plan.seconds
+    plan.latency_seconds = options.latency_seconds or plan.latency_seconds
+    return plan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 1 if any measurement failed, 2 if the page cannot be made."""
+    options = make_parser().parse_args(arguments)
+    kinds: list[Kind] = options.daemon or [parse_kind("txspread")]
+    plan = make_plan(options)
+    seconds = plan.estimate(len(kinds))
+    if options.list:
+        for job in plan.jobs:
+            print(job.work.name)
+        return 0
+    if options.html is not None:
         try:
-            measure_loaded(cluster, workload, options.seconds, rate, series.results[-1])
-        except (RuntimeError, OSError) as error:
-            series.errors.append(str(error))
+            check_library()  # now, not after hours
+        except PageError as error:
+            print(error, file=sys.stderr)
+            return 2
+    print(f"{len(plan.jobs)} lines, {len(kinds)} kinds, about {_duration(seconds)}", flush=True)
+    _raise_file_limit()
+    findings = Findings([kind.name for kind in kinds], options.base or kinds[0].name)
+
+    def save(so_far: Findings) -> None:
+        if options.json is not None:
+            write_json(so_far.document(), options.json)
+
+    Runner(plan, kinds, findings, options.options, save).run()
+    _print(findings)
+    if options.html is not None:
+        write_page(findings.document(), options.html)
+    return int(findings.failed())
 
 
-def run_detections(kinds: list[Kind], options: argparse.Namespace) -> list[Detection]:
-    """Kill the first and the last daemon of rings, in turn with each kind."""
-    found = []
-    for size in options.daemons:
-        for timeouts in TIMEOUTS if size > 1 else ():
-            for number in range(options.rounds):
-                for kind in kinds:
-                    if kind.external:
-                        continue
-                    victim = 0 if number % 2 else size - 1
-                    _progress(f"{size} daemons, {timeouts} timeouts: {kind.name}")
-                    found.append(detect(kind, size, timeouts, victim, options.options))
-    _progress("")
-    return found
+def _print(findings: Findings) -> None:
+    base = findings.base if len(findings.kinds) > 1 else None
+    print_report(findings.table, base, sys.stdout)
+    if findings.idle:
+        print("\nidle, share of a core for each daemon")
+        for name, share in findings.idle.items():
+            print(f"  {name}  {100 * share:.2f}%")
+    print_detections(findings.detections, findings.kinds, sys.stdout)
+    print_memory(findings.memory, sys.stdout)
+    print_soaks(findings.soaks, sys.stdout)
+    for failure in findings.failures:
+        print(f"\nfailed: {failure}")
 
 
-def _progress(text: str) -> None:
-    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _raise_file_limit() -> None:
+    """A hundred receivers at each of many daemons need more than the usual 1024 files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

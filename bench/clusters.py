@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shlex
 import socket
 import subprocess
@@ -17,7 +18,9 @@ from attrs import define, field, frozen
 
 from bench.wire import Client, unique_name
 
-_START_LIMIT = 30.0
+_VERSION = re.compile(r"version \d[^|\n]*", re.IGNORECASE)
+"""In the banner of a daemon."""
+_START_LIMIT = 60.0
 
 
 @frozen
@@ -100,7 +103,7 @@ class Cluster:
         """Start ``size`` daemons and wait until they are in one membership.
 
         Raises:
-            RuntimeError: they are not within 30 seconds.
+            RuntimeError: they are not within a minute.
 
         """
         cluster = cls(kind)
@@ -180,6 +183,18 @@ class Cluster:
             for client in clients:
                 client.close()
 
+    def settle(self) -> None:
+        """Wait until a group of new sessions at all daemons has come together.
+
+        Everything that clients have asked for before, and the ends of sessions that the
+        daemons have noticed, is done then.
+
+        Raises:
+            RuntimeError: it does not within a minute.
+
+        """
+        self._wait_for_ring()
+
     def _check_alive(self) -> None:
         for member in self.members:
             if member.process is not None and member.process.poll() is not None:
@@ -195,6 +210,17 @@ class Cluster:
             for path in sorted(Path(self._directory.name).glob("*.log")):
                 texts.append(f"{path.name}: {path.read_text(errors='replace')[-1500:]}")
         return "\n".join(texts)
+
+    def version(self) -> str:
+        """What the daemons say that they are, as far as they do so when they start."""
+        if self._directory is None:
+            return "runs elsewhere"
+        found = []
+        for path in sorted(Path(self._directory.name).glob("*.log")):
+            match = _VERSION.search(path.read_text(errors="replace"))
+            if match is not None:
+                found.append(" ".join(match[0].split()))
+        return ", ".join(dict.fromkeys(found)) or "unknown"
 
     def cpu(self) -> float | None:
         """CPU seconds used by all daemons so far; None if they are not ours."""

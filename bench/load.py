@@ -11,29 +11,20 @@ no receiver is cut off for being slow.
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
-import os
 import select
-import signal
-import struct
 import time
-import traceback
-from multiprocessing.context import ForkProcess
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
+from bench.generators import Generators
+from bench.shapes import Address
 from bench.wire import Client, frame_size, unique_name
 
-GROUP = b"bench"
-_CONTEXT = multiprocessing.get_context("fork")
 _BATCH_BYTES = 128 * 1024
 _READ_BYTES = 1024 * 1024
 _PAUSE = 0.0002
 """Seconds between two readings of a receiver: a daemon that writes each message by
 itself should not pay for waking a receiver up each time."""
-_STAMP = struct.Struct("<Qd")
-
-Address = tuple[str, int]
 
 
 def window(body: int) -> int:
@@ -41,7 +32,7 @@ def window(body: int) -> int:
     return max(24, min(4000, 2_000_000 // frame_size(body)))
 
 
-class Load:
+class Load(Generators):
     """Senders and receivers of one run, each daemon's in processes of their own.
 
     Args:
@@ -61,19 +52,24 @@ class Load:
         service: int,
         rate: float | None = None,
     ) -> None:
+        super().__init__(len(senders) + len(receivers))
         self.body = body
         self._rate = None if rate is None else rate / len(senders)
         self._senders = senders
         self._receivers = receivers
         self._sent: Any = RawArray(ctypes.c_uint64, len(senders))
         self._received: Any = RawArray(ctypes.c_uint64, len(receivers))
-        self._ready: Any = RawArray(ctypes.c_uint64, len(senders) + len(receivers))
-        self._go: Any = RawArray(ctypes.c_uint64, 1)
         self._service = service
-        self._processes: list[ForkProcess] = []
+        # A group of its own: what an earlier run has left under way stays out of the count.
+        self._group = unique_name("b").encode()
 
     def start(self) -> None:
         """Connect and join everything, then let the senders begin."""
+        self.prepare()
+        self.resume()
+
+    def prepare(self) -> None:
+        """Connect and join everything; the senders wait for ``resume``."""
         by_daemon: dict[Address, list[int]] = {}
         for number, address in enumerate(self._receivers):
             by_daemon.setdefault(address, []).append(number)
@@ -83,20 +79,6 @@ class Load:
         for number, address in enumerate(self._senders):
             self._spawn(self._send, address, number)
         self._wait_ready(0, len(self._senders))
-        self._go[0] = 1
-
-    def _spawn(self, function: Any, *arguments: Any) -> None:
-        process = _CONTEXT.Process(target=_run, args=(function, *arguments), daemon=True)
-        process.start()
-        self._processes.append(process)
-
-    def _wait_ready(self, first: int, last: int) -> None:
-        deadline = time.monotonic() + 30
-        while not all(self._ready[first:last]):
-            if time.monotonic() > deadline or any(p.exitcode for p in self._processes):
-                self.stop()
-                raise RuntimeError("a load generator could not connect")
-            time.sleep(0.005)
 
     def received(self) -> int:
         """Messages received so far by all receivers."""
@@ -106,24 +88,9 @@ class Load:
         """Messages sent so far by all senders."""
         return sum(self._sent)
 
-    def pids(self) -> list[int]:
-        """Processes of the load."""
-        return [process.pid for process in self._processes if process.pid is not None]
-
-    def failed(self) -> bool:
-        """Whether a generator has ended, for instance because it was cut off."""
-        return any(process.exitcode is not None for process in self._processes)
-
-    def stop(self) -> None:
-        """End the processes."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.join()
-
     def _send(self, address: Address, number: int) -> None:
         client = Client(address, unique_name("s"))
-        frame = client.data_frame(GROUP, bytes(self.body), self._service)
+        frame = client.data_frame(self._group, bytes(self.body), self._service)
         most = window(self.body) // max(1, len(self._senders))
         count = max(1, min(most // 4, _BATCH_BYTES // len(frame)))
         if self._rate is not None:
@@ -132,19 +99,21 @@ class Load:
         batch = frame * count
         client.socket.settimeout(None)
         self._ready[number] = 1
-        while not self._go[0]:
-            time.sleep(0.001)
+        self._wait_for_go()
         sent, share = 0, len(self._senders)
         received = self._received
         send = client.socket.sendall
-        begin = time.perf_counter()
+        begin, first, go = time.perf_counter(), 0, self._go
         while True:
+            if not go[0]:
+                self._wait_for_go()
+                begin, first = time.perf_counter(), sent
             if self._rate is not None:
-                ahead = begin + sent / self._rate - time.perf_counter()
+                ahead = begin + (sent - first) / self._rate - time.perf_counter()
                 if ahead > 0:
                     time.sleep(ahead)
             while sent + count - min(received) // share > most:
-                time.sleep(0.0002)
+                time.sleep(_PAUSE)
             send(batch)
             sent += count
             self._sent[number] = sent
@@ -155,10 +124,10 @@ class Load:
         clients: dict[int, tuple[Client, int]] = {}
         totals = dict.fromkeys(numbers, 0)
         watcher = Client(address, unique_name("w"), membership=True)
-        watcher.join(GROUP)
+        watcher.join(self._group)
         for number in numbers:
             client = Client(address, unique_name("r"))
-            client.join(GROUP)
+            client.join(self._group)
             clients[client.socket.fileno()] = client, number
             poller.register(client.socket.fileno(), select.EPOLLIN)
         # The last join of this daemon has been ordered when the watcher sees it.
@@ -181,71 +150,3 @@ class Load:
                 totals[number] += count
                 received[number] = totals[number] // size
             time.sleep(_PAUSE)
-
-
-def _run(function: Any, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        function(*arguments)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-def latencies(
-    sender: Address, receivers: list[Address], body: int, service: int, seconds: float
-) -> list[float]:
-    """Seconds from the writing of a message to its arrival, for each receiver.
-
-    One process does it all, so there is one clock.  The next message is sent when the
-    last one has arrived everywhere.
-    """
-    clients = []
-    for address in receivers:
-        client = Client(address, unique_name("l"), membership=True)
-        client.join(b"latency")
-        clients.append(client)
-    for client in clients:
-        client.wait_for_members(len(clients))
-    source = Client(sender, unique_name("t"))
-    body = max(body, _STAMP.size)
-    frame = bytearray(source.data_frame(b"latency", bytes(body), service))
-    stamp_at = frame_size(0)
-    size = frame_size(body)
-    buffers = [bytearray() for _ in clients]
-    poller = select.epoll()
-    index = {}
-    for number, client in enumerate(clients):
-        client.socket.setblocking(False)
-        poller.register(client.socket.fileno(), select.EPOLLIN)
-        index[client.socket.fileno()] = number
-    found: list[float] = []
-    begin = time.perf_counter()
-    sent = arrived = 0
-    while True:
-        now = time.perf_counter()
-        if now - begin > seconds and arrived == sent * len(clients):
-            break
-        if now - begin > seconds + 5:
-            raise RuntimeError("messages are missing")
-        if arrived == sent * len(clients):
-            _STAMP.pack_into(frame, stamp_at, sent, time.perf_counter())
-            source.socket.sendall(frame)
-            sent += 1
-        for descriptor, _ in poller.poll(1.0):
-            number = index[descriptor]
-            data = clients[number].socket.recv(_READ_BYTES)
-            now = time.perf_counter()
-            if not data:
-                raise ConnectionError("a receiver was cut off")
-            buffers[number] += data
-            whole = len(buffers[number]) // size
-            for position in range(whole):
-                found.append(
-                    now - _STAMP.unpack_from(buffers[number], position * size + stamp_at)[1]
-                )
-            arrived += whole
-            del buffers[number][: whole * size]
-    for client in [*clients, source]:
-        client.close()
-    return found

@@ -1,20 +1,17 @@
-"""Printing medians, spreads and ratios, and writing them as JSON."""
+"""Medians, spreads and ratios, and how they are printed."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TextIO
 
-from attrs import asdict, define, field
+from attrs import define, field
 
 from bench.detection import Detection
-from bench.workloads import Result, Workload
+from bench.memory import Memory
+from bench.shapes import Result, Storm, Workload
+from bench.soak import Soak
 
 METRICS = (
     "rate",
@@ -33,7 +30,7 @@ METRICS = (
 class Series:
     """All rounds of one workload on one kind of daemon."""
 
-    workload: Workload
+    workload: Workload | Storm
     kind: str
     results: list[Result] = field(factory=list)
     errors: list[str] = field(factory=list)
@@ -96,6 +93,8 @@ def _line(series: Series, reference: Series | None) -> str:
             if times is not None:
                 text += f" (x{times:.2f})"
         if metric == "rate":
+            if isinstance(series.workload, Storm):
+                text = text.replace("msg/s", "changes/s")
             text += f" ±{100 * (series.spread(metric) or 0) / 2:.0f}%"
         parts.append(text)
     busy = series.median("generator_busy")
@@ -123,63 +122,41 @@ def print_detections(detections: Sequence[Detection], kinds: Sequence[str], outp
                 )
 
 
-def write_json(
-    table: Sequence[Sequence[Series]],
-    base: str | None,
-    path: Path,
-    idle: Mapping[str, float],
-    detections: Sequence[Detection],
-) -> None:
-    """Everything that was measured, and the machine it was measured on."""
-    document = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "base": base,
-        "workloads": [_workload(row, base) for row in table],
-        "idle_share_of_a_core": dict(idle),
-        "detection": [asdict(one) for one in detections],
-    }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+def memory_median(found: Sequence[Memory], kind: str, what: str) -> float:
+    """Median over the rounds of one kind."""
+    return float(statistics.median(getattr(one, what) for one in found if one.kind == kind))
 
 
-def _workload(row: Sequence[Series], base: str | None) -> dict[str, object]:
-    workload = row[0].workload
-    reference = next((series for series in row if series.kind == base), None)
-    return {
-        "name": workload.name,
-        "daemons": workload.shape.daemons,
-        "accelerated": workload.shape.accelerated,
-        "body": workload.body,
-        "senders": workload.senders,
-        "receivers": workload.receivers,
-        "service": workload.service.name,
-        "kinds": {
-            series.kind: {
-                "median": {metric: series.median(metric) for metric in METRICS},
-                "spread": {metric: series.spread(metric) for metric in METRICS},
-                "ratio": {
-                    metric: ratio(series, reference, metric)
-                    for metric in METRICS
-                    if reference is not None
-                },
-                "rounds": [asdict(result) for result in series.results],
-                "errors": series.errors,
-            }
-            for series in row
-        },
-    }
+def print_memory(found: Sequence[Memory], output: TextIO) -> None:
+    """Medians over the rounds, for each kind."""
+    if found:
+        print("\nresident memory of one daemon, KiB", file=output)
+    for kind in dict.fromkeys(one.kind for one in found):
+        parts = [
+            f"{memory_median(found, kind, what):,.{digits}f} {label}"
+            for what, label, digits in (
+                ("base", "after the start", 0),
+                ("session", "for each idle session", 2),
+                ("member", "for each member of a group", 3),
+                ("group", "for each group", 3),
+                ("again", "more when all sessions come again", 0),
+            )
+        ]
+        print(f"  {kind}  " + ", ".join(parts), file=output)
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # another system: the general name does
-    return platform.processor()
+def print_soaks(found: Sequence[Soak], output: TextIO) -> None:
+    """One line for each daemon."""
+    for one in found:
+        done = ", ".join(f"{count:,} {what}" for what, count in one.done.items())
+        minutes = one.times[-1] / 60 if one.times else 0
+        print(f"\nsoak, {one.kind}, {minutes:.1f} minutes: {done}", file=output)
+        for number, values in enumerate(one.resident):
+            print(
+                f"  d{number}  {values[0]:,.0f} KiB at first, {values[-1]:,.0f} at last, "
+                f"{max(values):,.0f} at most, after warm-up {one.growth[number]:+,.1f} a minute, "
+                f"{one.later[number]:+,.0f} from the first fifth to the last",
+                file=output,
+            )
+        if one.failure:
+            print(f"  failed: {one.failure}", file=output)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import secrets
 import socket
 
-from txspread.wire.constants import JOIN_MESS, MESSAGE_HEADER_SIZE, ServiceType
+from txspread.wire.constants import (
+    JOIN_MESS,
+    KILL_MESS,
+    LEAVE_MESS,
+    MESSAGE_HEADER_SIZE,
+    ServiceType,
+)
 from txspread.wire.message import MessageHeader, encode_message
 
 VERSION = bytes((4, 4, 0))
@@ -60,6 +66,23 @@ class Client:
     def join(self, group: bytes) -> None:
         """Ask to join a group."""
         self.socket.sendall(encode_message(JOIN_MESS, self.private_group, [group]))
+
+    def leave(self, group: bytes) -> None:
+        """Ask to leave a group."""
+        self.socket.sendall(encode_message(LEAVE_MESS, self.private_group, [group]))
+
+    def disconnect(self) -> None:
+        """Say goodbye, and drop the connection."""
+        self.socket.sendall(encode_message(KILL_MESS, self.private_group, [self.private_group]))
+        self.close()
+
+    def echo(self) -> None:
+        """Send a message to this session itself and wait for it: what was asked before is done."""
+        self.socket.sendall(self.data_frame(self.private_group, b"", ServiceType.AGREED_MESS))
+        while True:
+            header, _ = self.receive()
+            if header.sender == self.private_group and not header.data_len:
+                return
 
     def data_frame(self, group: bytes, body: bytes, service: int) -> bytes:
         """A data message of this client to one group."""

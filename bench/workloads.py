@@ -1,150 +1,36 @@
-"""What is measured: the matrix of workloads, and one measurement of one of them."""
+"""One measurement of one workload: messages a second, and latencies of the kinds in turn."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator
-
-from attrs import define, field, frozen
+from collections.abc import Sequence
 
 from bench.clusters import Cluster, cpu_seconds
-from bench.load import Load, latencies
-from txspread.wire.constants import ServiceType
+from bench.latency import Probe, percentiles
+from bench.load import Load
+from bench.shapes import Address, Result, Workload
 
 WARM_UP = 0.4
 """Seconds of load before the clock starts."""
+_LOADED_WARM_UP = 0.15
+"""The same before each slice of a latency under load."""
+SLICE = 0.25
+"""Seconds for which one kind's latency is measured before it is the next one's turn."""
+ENOUGH = 1000
+"""Arrivals below which the 99th percentile says little."""
+_PATIENCE = 5
+"""Times the asked-for seconds that may be spent to get enough."""
 
 
-@frozen
-class Shape:
-    """A ring to start; workloads of one shape run on the same daemons."""
-
-    daemons: int = 1
-    accelerated: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.daemons} daemon{'s'[: self.daemons > 1]}" + (
-            " accelerated" if self.accelerated else ""
-        )
-
-
-@frozen
-class Workload:
-    """One line of the report."""
-
-    shape: Shape
-    body: int
-    senders: int
-    """In all, spread over the daemons."""
-    receivers: int
-    """For each daemon."""
-    service: ServiceType = ServiceType.AGREED_MESS
-
-    @property
-    def name(self) -> str:
-        """How it is printed and selected."""
-        service = (self.service.name or "").removesuffix("_MESS")
-        return f"{self.shape}, {self.senders}→{self.receivers}, {self.body} B, {service}"
-
-
-@define
-class Result:
-    """What one measurement gave; None where it was not taken."""
-
-    rate: float | None = None
-    """Messages a second at each receiver."""
-    megabytes: float | None = None
-    """Bodies, 10^6 bytes a second at each receiver."""
-    cpu: float | None = None
-    """Microseconds of the daemons' CPU for each message at each receiver."""
-    daemon_busy: float | None = None
-    """Share of one core that the busiest cluster used, summed over its daemons."""
-    generator_busy: float | None = None
-    """Share of one core that the busiest load generator used: at 1 it is the limit."""
-    p50: float | None = None
-    """Microseconds from writing to arrival, one message at a time."""
-    p99: float | None = None
-    half_p50: float | None = None
-    """The same while others send at half of the slowest kind's peak."""
-    half_p99: float | None = None
-    samples: int = field(default=0)
-
-
-def matrix(
-    daemons: Iterable[int],
-    bodies: Iterable[int],
-    receivers: Iterable[int],
-    services: Iterable[ServiceType],
-    accelerated: Iterable[bool],
-) -> Iterator[Workload]:
-    """Every combination: one sender, and on a ring all daemons sending as well."""
-    bodies, receivers, services = list(bodies), list(receivers), list(services)
-    accelerated = list(accelerated)
-    for size in daemons:
-        for fast in accelerated if size > 1 else [False]:
-            shape = Shape(size, fast)
-            for service in services:
-                for count in receivers:
-                    for senders in sorted({1, size}):
-                        for body in bodies:
-                            yield Workload(shape, body, senders, count, service)
-
-
-def measure(
-    cluster: Cluster,
-    workload: Workload,
-    seconds: float,
-    *,
-    throughput: bool = True,
-    latency: bool = True,
-) -> Result:
-    """Take one measurement.
+def measure(cluster: Cluster, workload: Workload, seconds: float) -> Result:
+    """Measure messages a second and CPU.
 
     Raises:
         RuntimeError, OSError: the daemon or a generator did not play along.
 
     """
     result = Result()
-    if throughput:
-        _measure_throughput(cluster, workload, seconds, result)
-    if latency and workload.senders == 1:
-        found = _latencies(cluster, workload, min(seconds, 1.0))
-        result.p50, result.p99 = _percentiles(found)
-        result.samples = len(found)
-    return result
-
-
-def measure_loaded(
-    cluster: Cluster, workload: Workload, seconds: float, rate: float, result: Result
-) -> None:
-    """Add the latency under a load of ``rate`` messages a second to a result.
-
-    Raises:
-        RuntimeError, OSError: the daemon or a generator did not play along.
-
-    """
-    load = _load(cluster, workload, rate)
-    try:
-        load.start()
-        time.sleep(WARM_UP)
-        found = _latencies(cluster, workload, min(seconds, 1.0))
-        if load.failed():
-            raise RuntimeError("a load generator has ended: " + cluster.log())
-    finally:
-        load.stop()
-    result.half_p50, result.half_p99 = _percentiles(found)
-
-
-def _load(cluster: Cluster, workload: Workload, rate: float | None = None) -> Load:
-    addresses = [member.address for member in cluster.members]
-    senders = [addresses[number % len(addresses)] for number in range(workload.senders)]
-    receivers = [address for address in addresses for _ in range(workload.receivers)]
-    return Load(senders, receivers, workload.body, int(workload.service), rate)
-
-
-def _measure_throughput(
-    cluster: Cluster, workload: Workload, seconds: float, result: Result
-) -> None:
     load = _load(cluster, workload)
     receivers = len(cluster.members) * workload.receivers
     try:
@@ -168,20 +54,94 @@ def _measure_throughput(
     if cpu is not None and cpu_after is not None:
         result.cpu = (cpu_after - cpu) / delivered * 1e6
         result.daemon_busy = (cpu_after - cpu) / (end - begin)
+    return result
 
 
-def _latencies(cluster: Cluster, workload: Workload, seconds: float) -> list[float]:
+def measure_latencies(
+    clusters: Sequence[Cluster],
+    workload: Workload,
+    seconds: float,
+    results: Sequence[Result],
+    rate: float | None = None,
+) -> dict[int, str]:
+    """Measure the latency of all clusters, in short slices in turn, so noise hits all alike.
+
+    Args:
+        clusters: of the kinds.
+        workload: what is sent, and to whom.
+        seconds: for each cluster, or more until there are enough arrivals.
+        results: of the clusters; the percentiles are put there.
+        rate: messages a second that others send meanwhile, to the slices' own cluster only.
+
+    Returns:
+        Why it failed, for those clusters by number where it did.
+
+    """
+    failed: dict[int, str] = {}
+    found: list[list[float]] = [[] for _ in clusters]
+    spent = [0.0] * len(clusters)
+    probes: dict[int, Probe] = {}
+    loads: dict[int, Load] = {}
+    with contextlib.ExitStack() as stack:
+        for number, cluster in enumerate(clusters):
+            try:
+                if rate is not None:
+                    loads[number] = _load(cluster, workload, rate)
+                    stack.callback(loads[number].stop)
+                    loads[number].prepare()
+                probes[number] = Probe(
+                    cluster.members[0].address,
+                    _receivers(cluster, workload),
+                    workload.body,
+                    int(workload.service),
+                )
+                stack.callback(probes[number].close)
+            except (RuntimeError, OSError) as error:
+                failed[number] = f"{error}: {cluster.log()}"
+        waiting = [number for number in range(len(clusters)) if number not in failed]
+        while waiting:
+            for number in list(waiting):
+                try:
+                    found[number] += _slice(probes[number], loads.get(number))
+                except (RuntimeError, OSError) as error:
+                    failed[number] = f"{error}: {clusters[number].log()}"
+                    waiting.remove(number)
+                spent[number] += SLICE
+            waiting = [
+                number
+                for number in waiting
+                if spent[number] < seconds
+                or (len(found[number]) < ENOUGH and spent[number] < _PATIENCE * seconds)
+            ]
+    for number, result in enumerate(results):
+        if rate is None:
+            result.p50, result.p99 = percentiles(found[number])
+            result.samples = len(found[number])
+        else:
+            result.half_p50, result.half_p99 = percentiles(found[number])
+            result.half_samples = len(found[number])
+    return failed
+
+
+def _slice(probe: Probe, load: Load | None) -> list[float]:
+    if load is None:
+        return probe.run(SLICE)
+    load.resume()
+    try:
+        time.sleep(_LOADED_WARM_UP)
+        found = probe.run(SLICE)
+    finally:
+        load.pause()
+    if load.failed():
+        raise RuntimeError("a load generator has ended")
+    return found
+
+
+def _load(cluster: Cluster, workload: Workload, rate: float | None = None) -> Load:
     addresses = [member.address for member in cluster.members]
-    receivers = [address for address in addresses for _ in range(workload.receivers)]
-    return latencies(addresses[0], receivers, workload.body, int(workload.service), seconds)
+    senders = [addresses[number % len(addresses)] for number in range(workload.senders)]
+    return Load(senders, _receivers(cluster, workload), workload.body, int(workload.service), rate)
 
 
-def _percentiles(found: list[float]) -> tuple[float | None, float | None]:
-    """Median and 99th percentile in microseconds."""
-    if not found:
-        return None, None
-    found.sort()
-    return (
-        found[len(found) // 2] * 1e6,
-        found[min(len(found) - 1, int(len(found) * 0.99))] * 1e6,
-    )
+def _receivers(cluster: Cluster, workload: Workload) -> list[Address]:
+    return [member.address for member in cluster.members for _ in range(workload.receivers)]
