@@ -26,7 +26,7 @@ MESSAGES = 200
 """Messages a second in all."""
 CHANGES = 20
 """Joins or leaves a second by sessions that stay."""
-VISITS = 5
+VISITS = 20
 """Sessions a second that come, and as many that go."""
 _BODIES = (32, 100, 1024, 8192, 65536, 100000)
 _SHARES = (40, 30, 20, 8, 1, 1)
