@@ -58,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     sets.add_argument("--no-messages", action="store_true", help="no workloads of messages")
     sets.add_argument("--no-latency", action="store_true")
     sets.add_argument("--no-throughput", action="store_true")
+    sets.add_argument("--no-idle", action="store_true", help="do not watch idle daemons first")
     sets.add_argument(
         "--half-load",
         action="store_true",
@@ -136,6 +137,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         plan.detections = [size for size in options.daemons if size > 1]
     plan.memory = plan.memory or options.memory
     plan.soak = options.soak
+    plan.idle = not options.no_idle
     plan.rounds = options.rounds or plan.rounds
     plan.seconds = options.seconds or plan.seconds
     plan.latency_seconds = options.latency_seconds or plan.latency_seconds

@@ -16,7 +16,7 @@ from bench.wire import Client, unique_name
 
 SESSIONS = 500
 GROUPS = 10_000
-_REST = 0.7
+REST = 0.7
 """Seconds before memory is read: timers and idle work of the daemon are over."""
 
 
@@ -47,7 +47,11 @@ def resident(pid: int) -> float:
 
 
 def measure_memory(
-    kind: Kind, options: str = "", sessions: int = SESSIONS, groups: int = GROUPS
+    kind: Kind,
+    options: str = "",
+    sessions: int = SESSIONS,
+    groups: int = GROUPS,
+    rest: float = REST,
 ) -> Memory:
     """Take all figures of one kind.
 
@@ -55,26 +59,29 @@ def measure_memory(
         RuntimeError, OSError: the daemon did not play along.
 
     """
-    base, session, member, again = _sessions(kind, options, sessions)
-    return Memory(kind.name, base, session, member, _groups(kind, options, groups), again)
+    base, session, member, again = _sessions(kind, options, sessions, rest)
+    group = _groups(kind, options, groups, rest)
+    return Memory(kind.name, base, session, member, group, again)
 
 
-def _sessions(kind: Kind, options: str, count: int) -> tuple[float, float, float, float]:
+def _sessions(
+    kind: Kind, options: str, count: int, rest: float
+) -> tuple[float, float, float, float]:
     cluster = Cluster.start(kind, 1, options=options)
     clients: list[Client] = []
     try:
-        base = _rest(cluster)
+        base = _rest(cluster, rest)
         clients = _connect(cluster, count)
-        connected = _rest(cluster)
+        connected = _rest(cluster, rest)
         _join(clients, [unique_name("g").encode()])
-        joined = _rest(cluster)
+        joined = _rest(cluster, rest)
         for _ in range(2):
             for client in clients:
                 client.close()
             cluster.settle()
-            time.sleep(_REST)
+            time.sleep(rest)
             clients = _connect(cluster, count)
-        again = _rest(cluster)
+        again = _rest(cluster, rest)
         return base, (connected - base) / count, (joined - connected) / count, again - connected
     finally:
         for client in clients:
@@ -82,15 +89,15 @@ def _sessions(kind: Kind, options: str, count: int) -> tuple[float, float, float
         cluster.stop()
 
 
-def _groups(kind: Kind, options: str, count: int) -> float:
+def _groups(kind: Kind, options: str, count: int, rest: float) -> float:
     cluster = Cluster.start(kind, 1, options=options)
     clients: list[Client] = []
     try:
         clients = _connect(cluster, 1)
-        before = _rest(cluster)
+        before = _rest(cluster, rest)
         prefix = unique_name("g")
         _join(clients, [f"{prefix}-{number}".encode() for number in range(count)])
-        return (_rest(cluster) - before) / count
+        return (_rest(cluster, rest) - before) / count
     finally:
         for client in clients:
             client.close()
@@ -110,9 +117,9 @@ def _join(clients: list[Client], groups: list[bytes]) -> None:
         client.echo()
 
 
-def _rest(cluster: Cluster) -> float:
+def _rest(cluster: Cluster, seconds: float) -> float:
     cluster.settle()
-    time.sleep(_REST)
+    time.sleep(seconds)
     process = cluster.members[0].process
     if process is None:
         raise RuntimeError("only the memory of daemons that were started here can be read")

@@ -42,6 +42,8 @@ class Plan:
     """Of each throughput measurement and each storm."""
     latency_seconds: float = 1.0
     """Of each latency measurement, idle or loaded."""
+    idle: bool = True
+    """Whether to see what idle daemons use."""
     detections: list[int] = field(factory=list)
     """Sizes of rings in which a daemon is killed."""
     memory: bool = False

@@ -69,10 +69,11 @@ class Runner:
                     )
                 )
                 self.findings.versions.setdefault(kind.name, clusters[-1].version())
-            progress(f"{shape}: idle")
-            for cluster, share in zip(clusters, idle_shares(clusters), strict=True):
-                if share is not None:
-                    self.findings.idle[f"{shape}, {cluster.kind.name}"] = share
+            if self.plan.idle:
+                progress(f"{shape}: idle")
+                for cluster, share in zip(clusters, idle_shares(clusters), strict=True):
+                    if share is not None:
+                        self.findings.idle[f"{shape}, {cluster.kind.name}"] = share
             self.findings.table += rows
             for number in range(self.plan.rounds):
                 for job, row in zip(jobs, rows, strict=True):
