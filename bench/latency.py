@@ -95,7 +95,11 @@ class Probe:
                 missing = len(self._buffers)
             ready = self._poller.poll(1.0)
             if not ready and time.perf_counter() - last > _LATE:
-                raise RuntimeError("messages are missing")
+                late = time.perf_counter() - last
+                raise RuntimeError(
+                    f"message {sent} has not arrived at {missing} of {len(self._buffers)} "
+                    f"receivers after {late:.0f} s"
+                )
             for descriptor, _ in ready:
                 number = self._index[descriptor]
                 data = self._clients[number].socket.recv(_READ_BYTES)
@@ -110,6 +114,8 @@ class Probe:
                     found.append(now - stamp)
                 missing -= whole
                 del buffer[: whole * size]
+            if missing < 0:
+                raise RuntimeError("a receiver has got what was not sent to it")
 
     def close(self) -> None:
         """Drop the connections."""

@@ -45,6 +45,8 @@ def measure(cluster: Cluster, workload: Workload, seconds: float) -> Result:
         busy = [(cpu_seconds(pid) - used) / (end - begin) for pid, used in generators.items()]
     finally:
         load.stop()
+        # Upstream gives what is under way to sessions that have ended to new ones in their place.
+        cluster.settle()
     delivered = count_after - count
     if not delivered:
         raise RuntimeError("nothing was delivered: " + cluster.log())
@@ -85,6 +87,7 @@ def measure_latencies(
     with contextlib.ExitStack() as stack:
         for number, cluster in enumerate(clusters):
             try:
+                stack.callback(cluster.settle)
                 if rate is not None:
                     loads[number] = _load(cluster, workload, rate)
                     stack.callback(loads[number].stop)
