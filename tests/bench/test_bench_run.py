@@ -20,7 +20,7 @@ def test_a_short_run_of_one_daemon(tmp_path):
     drawn = all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib"))
     command = [sys.executable, "-m", "bench", "--no-idle", "--half-load", "--storms", "10"]
     command += ["--bodies", "100", "--receivers", "2", "--rounds", "1"]
-    command += ["--seconds", "0.3", "--latency-seconds", "0.25"]
+    command += ["--seconds", "0.3", "--latency-seconds", "0.2"]
     command += ["--json", str(results), *(["--html", str(page)] * drawn)]
     done = subprocess.run(
         command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
