@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.clusters import Cluster, parse_kind
+from bench.detection import TIMEOUTS
 from bench.memory import measure_memory
 from bench.shapes import Shape, Storm
 from bench.soak import soak
@@ -40,7 +41,7 @@ def test_a_short_run_of_one_daemon(tmp_path):
 
 
 def test_a_storm_on_a_ring_is_seen_by_all():
-    cluster = Cluster.start(parse_kind("txspread"), 2)
+    cluster = Cluster.start(parse_kind("txspread"), 2, options=TIMEOUTS["low"])
     try:
         result = measure_storm(cluster, Storm(Shape(2), 3), 0.3)
     finally:
@@ -60,7 +61,7 @@ def test_memory_of_sessions_and_groups():
 
 def test_a_soak_watches_every_daemon():
     lines = []
-    (found,) = soak([parse_kind("txspread")], 1.0, progress=lines.append)
+    (found,) = soak([parse_kind("txspread")], 1.0, TIMEOUTS["low"], progress=lines.append)
     assert found.failure == ""
     assert len(found.resident) == len(found.growth) == len(found.later) == 3
     assert all(len(values) == len(found.times) > 5 for values in found.resident)
