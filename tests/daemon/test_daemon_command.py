@@ -198,7 +198,8 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(["--version"])
     assert ended.value.code == 0
-    assert re.match(r"txspread \S+ \(speaks Spread 4\.4\.0\)", capsys.readouterr().out)
+    told = capsys.readouterr().out
+    assert re.match(r"txspread \S+ \(speaks Spread 4\.4\.0; (compiled|plain Python)\)", told)
 
 
 class TestCheck:

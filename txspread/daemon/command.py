@@ -34,6 +34,7 @@ from txspread.daemon.systemd import Inherited, inherited_sockets
 from txspread.daemon.time_file import default_directory
 from txspread.daemon.twisted_log import show_failures
 from txspread.engine.alarms import Category, Priority
+from txspread.form import form
 from txspread.observe.companions import Companions, add_options, open_trace
 from txspread.observe.trace_file import TraceFile
 
@@ -120,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version",
         action="version",
-        version=f"txspread {txspread.__version__} (speaks Spread 4.4.0)",
+        version=f"txspread {txspread.__version__} (speaks Spread 4.4.0; {form()})",
     )
     return parser
 
@@ -159,7 +160,7 @@ def banner() -> str:
     """What is printed first; scripts look for the line with the version."""
     lines = (
         "txspread: the Spread 4 group communication toolkit, in Python on Twisted",
-        f"Version 4.04.00 Built as txspread {txspread.__version__}",
+        f"Version 4.04.00 Built as txspread {txspread.__version__} ({form()})",
     )
     edge = "=" * _WIDTH
     return "\n".join((edge, *(f"| {line:<{_WIDTH - 4}} |" for line in lines), edge))

@@ -122,7 +122,7 @@ TRANSITIONS: Final[dict[tuple[GroupsState, Event], Step]] = {
 """What each event does.  GROUPS_COMPLETE is raised by GATHER, so it comes in no other state."""
 
 
-class RingOutOfOrder(RuntimeError):
+class RingOutOfOrder(Exception):
     """The ring layer delivered a membership signal that cannot come now.
 
     A fault of this program, not of its input: the node must not run on with it.

@@ -71,7 +71,7 @@ class Delivery:
                 early.discard(number)
                 continue
             packet = packets.get(number, HOLE)
-            if packet is HOLE or packet[1] & _SAFE:
+            if not packet[0] or packet[1] & _SAFE:
                 number -= 1
                 break
             gather(packet, messages)
@@ -135,7 +135,7 @@ class Delivery:
                 store.last_delivered = max(store.last_delivered, number)
             elif number > store.last_delivered:
                 store.last_delivered = number
-                if packet is not HOLE:
+                if packet[0]:
                     gather(packet, messages)
                     delivered += 1
         store.last_discarded = max(store.last_discarded, last)

@@ -33,7 +33,7 @@ A plain tuple because one is made for every packet; the datagram is complete and
 little-endian, ready to be sent again."""
 
 HOLE: Final[StoredPacket] = (b"", 0, 0, [])
-"""Stands for a number that nobody holds (recovery only); compare with ``is``."""
+"""Stands for a number that nobody holds (recovery only): the one without a datagram."""
 
 
 class PacketStore:
@@ -110,7 +110,7 @@ class PacketStore:
 
     def drop_holes(self) -> None:
         """Make every agreed hole a missing number again."""
-        for number in [held for held, packet in self.packets.items() if packet is HOLE]:
+        for number in [held for held, packet in self.packets.items() if not packet[0]]:
             del self.packets[number]
 
     def recompute_my_aru(self) -> None:

@@ -168,7 +168,7 @@ class Recovery:
         number = store.last_discarded + 1
         while number <= highest:
             packet = packets.get(number, HOLE)
-            if packet is HOLE or packet[1] & _SAFE:
+            if not packet[0] or packet[1] & _SAFE:
                 break
             if not store.is_delivered(number):
                 store.early.add(number)
@@ -189,7 +189,7 @@ class Recovery:
         hole = False
         while number <= highest:
             packet = packets.get(number, HOLE)
-            if packet is HOLE:
+            if not packet[0]:
                 hole = True
             elif not store.is_delivered(number) and (not hole or packet[2] in commit):
                 store.early.add(number)

@@ -130,7 +130,7 @@ class Retransmission:
                 )
                 continue
             packet = packets.get(number, HOLE)
-            if packet is HOLE:
+            if not packet[0]:
                 lacking = True
                 continue
             self.answered += 1
