@@ -105,10 +105,12 @@ class ActivityLog:
 
     def closed(self, session: Session) -> None:
         """A connection has ended."""
-        if session in self._waiting:
+        waited = session in self._waiting
+        if waited:
             del self._waiting[session]
-            if not session.private_group:
-                return
+        if not session.private_group:
+            return
+        if waited:
             self._record(f"C {self._client(session)}\n")
         self._record(f"D {self._client(session)} 0\n")
 

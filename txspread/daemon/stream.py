@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from txspread.daemon.hub import READ, WRITE, Hub
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import StreamTransport
-from txspread.engine.sessions_state import Session
+from txspread.engine.sessions_state import Session, SessionState
 
 READ_SIZE: Final = 256 * 1024
 """Most bytes taken from one client for one readable event."""
@@ -51,6 +51,32 @@ class StreamEngine(Protocol):
 
     def session_closed(self, session: Session, now: float) -> None:
         """The client is gone."""
+
+
+class _Nowhere:
+    """The ``StreamTransport`` of a session that is none."""
+
+    def flush(self) -> None:
+        """Nothing is ever written."""
+
+    def pause(self) -> None:
+        """Nothing is ever read."""
+
+    def resume(self) -> None:
+        """Nothing is ever read."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _make_no_session() -> Session:
+    session = Session(_Nowhere(), PeerAddress(0, -1))
+    session.state = SessionState.GONE
+    return session
+
+
+_NO_SESSION: Final = _make_no_session()
+"""What a transport has for a session before it is opened and after it is closed."""
 
 
 class ClientTransport:
@@ -97,7 +123,7 @@ class ClientTransport:
         self._ended = False
         self.interest = READ
         self.watched = 0
-        self.session: Session
+        self.session = _NO_SESSION
 
     def open(self, peer: PeerAddress) -> None:
         """Announce the connection to the engine and begin to read."""
@@ -228,6 +254,9 @@ class ClientTransport:
         self._socket.close()
         if closed is not None:
             closed(self)
+        # The session has this transport.  Without this the two would keep each
+        # other in memory until the garbage collector comes by.
+        self.session = _NO_SESSION
 
 
 class StreamListener:
