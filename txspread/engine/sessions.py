@@ -326,6 +326,7 @@ class Sessions:
         if session is None:
             return
         self._admission.release(session)
+        self._slow.forget(session)
         if session.state is _OPERATIONAL:
             # Only a peer that lies can order a KILL for a client of ours.
             self._alarms.alarm(

@@ -30,6 +30,10 @@ class SlowClients:
         self.warnings = 0
         """Lines given since the start."""
 
+    def forget(self, session: Session) -> None:
+        """The session has ended."""
+        self._named.pop(session, None)
+
     def nearly_full(self, session: Session, limit: int, now: float) -> None:
         """Three quarters of a queue of ``limit`` messages, or of its bytes, are used."""
         named = self._named.get(session)
