@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from attrs import define
@@ -84,7 +83,6 @@ class MessageHeader:
         return hint_order_of(self.hint) == ">"
 
 
-@lru_cache(maxsize=16384)
 def name_field(name: bytes) -> bytes:
     """The 32-byte field of a name, NUL padded.
 
