@@ -183,9 +183,7 @@ def test_what_is_kept_for_routing_is_bounded(daemon: Daemons) -> None:
     router = daemon.groups._router
     for number in range(5000):
         receivers(daemon, data("#x#d2", ["g1", f"none{number}"]))
-        receivers(daemon, data("#x#d2", [f"#n{number}#d1"]))
         assert len(router._table.fan_out_of_lists) <= 1024
-        assert len(router._private) <= 4096
     assert receivers(daemon, data("#x#d2", ["g1", "none7"])) == ["a", "b"]
 
 

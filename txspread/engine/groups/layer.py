@@ -114,7 +114,7 @@ class Groups:
         self._reform = reform
         self._state = GroupsState.GOP
         self._table = GroupTable(me.id)
-        self._router = Router(self._table, sessions, self._my_name)
+        self._router = Router(self._table, sessions)
         self._fan_out = self._table.fan_out
         self._routes = self._table.routes
         self._write = sessions.write

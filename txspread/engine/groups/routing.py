@@ -20,7 +20,6 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from txspread.engine.groups.names import split_private_group
 from txspread.engine.groups.state import GroupTable
 from txspread.engine.interfaces import LocalSession, LocalSessions
 from txspread.wire.constants import MAX_GROUP_NAME
@@ -31,8 +30,6 @@ from txspread.wire.message import field_name
 _HASH: Final = ord("#")
 _MAX_LISTS: Final = 1024
 """Group lists whose receivers are kept, at most 3200 bytes each."""
-_MAX_PRIVATE: Final = 4096
-"""Private group fields that are kept parsed."""
 
 _ROUTED_BY: Final = ("type", "num_groups", "data_len")
 ROUTING_HEADER: Final = struct.Struct(
@@ -49,11 +46,9 @@ type, num_groups, data_len."""
 class Router:
     """Finds the receivers of regular messages at this daemon."""
 
-    def __init__(self, table: GroupTable, sessions: LocalSessions, my_name: bytes) -> None:
+    def __init__(self, table: GroupTable, sessions: LocalSessions) -> None:
         self._table = table
         self._sessions = sessions
-        self._my_name = my_name
-        self._private: dict[bytes, bytes | None] = {}
 
     def one(self, name_field: bytes) -> tuple[LocalSession, ...]:
         """Receivers of a message to one name."""
@@ -96,14 +91,5 @@ class Router:
 
     def _private_session(self, name_field: bytes) -> LocalSession | None:
         """The session of this daemon that a private group names."""
-        if name_field in self._private:
-            name = self._private[name_field]
-        else:
-            name = field_name(name_field)
-            parts = split_private_group(name)
-            if parts is None or parts[1] != self._my_name:
-                name = None
-            if len(self._private) >= _MAX_PRIVATE:
-                self._private.clear()
-            self._private[name_field] = name
-        return None if name is None else self._sessions.find(name)
+        # Sessions here have legal names of this daemon, so no other is found.
+        return self._sessions.find(field_name(name_field))
