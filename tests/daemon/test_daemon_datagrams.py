@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -15,6 +16,7 @@ from txspread.daemon.batch_receive import BatchReceiver, SingleReceiver, make_re
 from txspread.daemon.batch_send import MAX_TRAIN, BatchSender
 from txspread.daemon.datagrams import BATCH, DatagramReader, DatagramSocket
 from txspread.daemon.service import SpreadService
+from txspread.daemon.sockets import open_sending_socket
 from txspread.engine.node_interfaces import Channel
 
 DATA, TOKEN = Channel.DATA, Channel.TOKEN
@@ -253,6 +255,121 @@ class TestSending:
         sender.token_addresses([A])
         sender.send(b"token", A)
         assert recording.sent == [([b"token"], A)]
+
+
+class Connecting:
+    """A factory of sending sockets that keeps what it has opened."""
+
+    def __init__(self):
+        self.opened = []
+
+    def __call__(self):
+        self.opened.append(open_sending_socket())
+        return self.opened[-1]
+
+    @property
+    def peers(self):
+        return [one.getpeername() for one in self.opened if one.fileno() >= 0]
+
+
+@pytest.fixture
+def connecting():
+    factory = Connecting()
+    yield factory
+    for one in factory.opened:
+        one.close()
+
+
+class TestConnectedSockets:
+    @pytest.fixture
+    def peer(self):
+        """The data and the token socket of a daemon, at neighbouring ports."""
+        with contextlib.ExitStack() as stack:
+            while True:
+                data = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                token = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                data.bind(("127.0.0.1", 0))
+                with contextlib.suppress(OSError):
+                    token.bind(("127.0.0.1", data.getsockname()[1] + 1))
+                    break
+            for one in (data, token):
+                one.settimeout(30)
+            yield data, token
+
+    @pytest.fixture
+    def connected(self, sending, peer, connecting):
+        _data, token = peer
+        sender = BatchSender(sending, [token.getsockname()], open_socket=connecting)
+        yield sender
+        sender.close()
+
+    def test_a_daemon_has_one_for_data_and_one_for_tokens(self, connected, peer, connecting):
+        data, token = peer
+        for number in range(3):
+            for _ in range(4):
+                connected.send(b"%d" % number, data.getsockname())
+            connected.send(b"token %d" % number, token.getsockname())
+            assert token.recv(100) == b"token %d" % number
+            assert [data.recv(100) for _ in range(4)] == [b"%d" % number] * 4
+        assert sorted(connecting.peers) == sorted(one.getsockname() for one in peer)
+        assert connected.failures == Counter()
+
+    def test_other_addresses_go_through_the_one_socket(self, connected, connecting, receiving):
+        connected.send(b"x", receiving.getsockname())
+        connected.flush()
+        assert receiving.recv(10) == b"x"
+        assert connecting.opened == []
+
+    def test_a_daemon_that_comes_back_gets_the_next_datagram(self, connected, peer):
+        _data, token = peer
+        address = token.getsockname()
+        connected.send(b"1", address)
+        token.close()
+        for _ in range(5):
+            connected.send(b"lost", address)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+            again.bind(address)
+            again.settimeout(30)
+            connected.send(b"2", address)
+            assert again.recv(10) == b"2"
+        assert connected.failures == Counter()
+
+    def test_a_socket_whose_route_has_gone_is_replaced(self, connected, peer, connecting):
+        _data, token = peer
+        connected.send(b"1", token.getsockname())
+        connecting.opened[0].shutdown(socket.SHUT_WR)
+        connected.send(b"2", token.getsockname())
+        connected.send(b"3", token.getsockname())
+        assert [token.recv(10) for _ in range(3)] == [b"1", b"2", b"3"]
+        assert len(connecting.opened) == 2
+
+    def test_trains_too(self, connected, peer, connecting):
+        data, _token = peer
+        for _ in range(2):
+            connected.send(b"first", data.getsockname())
+            connected.flush()
+            for number in range(10):
+                connected.send(b"%05d" % number, data.getsockname())
+            connected.flush()
+            got = [data.recv(100) for _ in range(11)]
+            assert got == [b"first", *(b"%05d" % number for number in range(10))]
+            connecting.opened[-1].shutdown(socket.SHUT_WR)
+
+    def test_those_of_daemons_that_a_reload_took_away_are_closed(self, connected, peer, connecting):
+        _data, token = peer
+        connected.send(b"1", token.getsockname())
+        connected.token_addresses([SUCCESSOR])
+        assert connecting.peers == []
+
+    def test_without_descriptors_all_goes_through_the_one_socket(self, sending, peer):
+        def none_left():
+            raise OSError(errno.EMFILE, "meant to")
+
+        _data, token = peer
+        sender = BatchSender(sending, [token.getsockname()], open_socket=none_left)
+        for _ in range(2):
+            sender.send(b"1", token.getsockname())
+            assert token.recv(10) == b"1"
 
 
 class ReadingEngine:

@@ -162,10 +162,21 @@ class SingleReceiver:
 
     def receive(self, many: bool) -> list[bytes]:
         """See :meth:`Receiver.receive`; always one, whatever ``many`` says."""
-        try:
-            return [self._socket.recv(SLOT_SIZE)]
-        except (BlockingIOError, InterruptedError):
-            return []
+        datagram = receive_single(self._socket)
+        return [] if datagram is None else [datagram]
+
+
+def receive_single(receiving: socket.socket) -> bytes | None:
+    """The next datagram; None when none waits.
+
+    Raises:
+        OSError: as for :meth:`Receiver.receive`.
+
+    """
+    try:
+        return receiving.recv(SLOT_SIZE)
+    except (BlockingIOError, InterruptedError):
+        return None
 
 
 def make_receiver(receiving: socket.socket) -> BatchReceiver | SingleReceiver:

@@ -9,6 +9,9 @@ difference.  Kept for every destination, and between data and tokens:
 * a token leaves after everything that was sent before it, and at once: nothing
   that the daemon does next may delay it.
 
+Each daemon that tokens go to has connected sockets of its own, for which the kernel
+looks up the route once and not for every datagram.
+
 Datagrams to different destinations may change places between two tokens, as
 they may on any network.  Data for the daemon that gets the token leave last, right
 before it, so that it finds both when it wakes up.
@@ -23,7 +26,7 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 UDP_SEGMENT: Final = 103
@@ -39,6 +42,8 @@ _TRAIN_REFUSED: Final = frozenset(
     {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 )
 
+_SAME_ROUTE: Final = frozenset({errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE})
+
 Address = tuple[str, int]
 
 
@@ -49,15 +54,26 @@ class BatchSender:
         sending: a UDP socket with its options set; stays the caller's.
         token_addresses: where tokens go; these are never collected.
         trains: whether ``UDP_SEGMENT`` is tried.
+        open_socket: opens another socket like ``sending``, to be connected; None: all
+            leaves through ``sending``.
 
     """
 
     def __init__(
-        self, sending: socket.socket, token_addresses: Iterable[Address], *, trains: bool = True
+        self,
+        sending: socket.socket,
+        token_addresses: Iterable[Address],
+        *,
+        trains: bool = True,
+        open_socket: Callable[[], socket.socket] | None = None,
     ) -> None:
         self._socket = sending
+        self._open_socket = open_socket
+        self._connected: dict[Address, socket.socket] = {}
         self._tokens: dict[Address, Address] = {}
         """Where tokens go, and where data to the same daemon go."""
+        self._known: set[Address] = set()
+        """Addresses of single daemons."""
         self.token_addresses(token_addresses)
         self._pending: dict[Address, list[bytes]] = {}
         self._count = 0
@@ -73,6 +89,16 @@ class BatchSender:
     def token_addresses(self, addresses: Iterable[Address]) -> None:
         """Replace the set of addresses where tokens go (after a reload)."""
         self._tokens = {(host, port): (host, port - 1 & 0xFFFF) for host, port in addresses}
+        self._known = {*self._tokens, *self._tokens.values()}
+        for address in [one for one in self._connected if one not in self._known]:
+            self._connected.pop(address).close()
+
+    def close(self) -> None:
+        """Close the connected sockets."""
+        for connected in self._connected.values():
+            connected.close()
+        self._connected.clear()
+        self._open_socket = None
 
     def send(self, datagram: bytes, address: Address) -> None:
         """Send one datagram, at the latest at the next :meth:`flush`."""
@@ -131,15 +157,21 @@ class BatchSender:
     def _send_train(self, train: list[bytes], size: int, address: Address) -> bool:
         """Send datagrams of ``size`` bytes, the last perhaps shorter; False if refused."""
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        connected = self._connected.get(address) or self._connect(address)
         for attempt in (0, 1):
             self.calls += 1
             try:
-                self._socket.sendmsg(train, control, 0, address)
+                if connected is not None:
+                    connected.sendmsg(train, control)
+                else:
+                    self._socket.sendmsg(train, control, 0, address)
             except OSError as error:
                 if error.errno in _TRAIN_REFUSED:
                     # A path with a smaller MTU, or a device that cannot: for good.
                     self._no_trains.add(address)
                     return False
+                if connected is not None:
+                    connected = self._after_error(connected, address, error)
                 if attempt or not self._wait(error):
                     self.failures[error.errno or 0] += len(train)
                     return True
@@ -149,17 +181,52 @@ class BatchSender:
         return True
 
     def _send_one(self, datagram: bytes, address: Address) -> None:
+        connected = self._connected.get(address) or self._connect(address)
         for attempt in (0, 1):
             self.calls += 1
             try:
-                self._socket.sendto(datagram, address)
+                if connected is not None:
+                    connected.send(datagram)
+                else:
+                    self._socket.sendto(datagram, address)
             except OSError as error:
+                if connected is not None:
+                    connected = self._after_error(connected, address, error)
                 if attempt or not self._wait(error):
                     self.failures[error.errno or 0] += 1
                     return
             else:
                 self.datagrams += 1
                 return
+
+    def _connect(self, address: Address) -> socket.socket | None:
+        if self._open_socket is None or address not in self._known:
+            return None
+        try:
+            connected = self._open_socket()
+        except OSError:
+            self._open_socket = None  # out of descriptors: the one socket does
+            return None
+        try:
+            connected.connect(address)
+        except OSError:
+            connected.close()
+            return None
+        self._connected[address] = connected
+        return connected
+
+    def _after_error(
+        self, connected: socket.socket, address: Address, error: OSError
+    ) -> socket.socket | None:
+        """What to send through next: a refusal is only an answer to an earlier datagram.
+
+        Anything else may come from a route or an address that is no longer so.
+        """
+        if error.errno in _SAME_ROUTE:
+            return connected
+        del self._connected[address]
+        connected.close()
+        return None
 
     def _wait(self, error: OSError) -> bool:
         """Wait for room in the send buffer; tells whether to try again.

@@ -11,11 +11,11 @@ Source: ``docs/protocol/daemon-datagrams.md`` section 13 (reading order).
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final, Protocol
 
-from txspread.daemon.batch_receive import SingleReceiver, make_receiver
+from txspread.daemon.batch_receive import SingleReceiver, make_receiver, receive_single
 from txspread.daemon.hub import READ, Hub
 from txspread.engine.node_interfaces import Channel
 
@@ -105,6 +105,12 @@ class DatagramReader:
         """
         if look == 0:
             self._left = BATCH
+        if ready is not None and len(ready) == 1:
+            one = self._sockets[ready[0]]
+            if one.channel is _TOKEN:
+                self._read_single(one)
+                return False
+            return self._left > 0 and self._read([one], many=look > 0)
         tokens: list[DatagramSocket] = []
         data: list[DatagramSocket] = []
         for descriptor in self._sockets if ready is None else ready:
@@ -119,6 +125,21 @@ class DatagramReader:
             return False
         return self._read(data, many=look > 0)
 
+    def _read_single(self, one: DatagramSocket) -> None:
+        """Read one datagram, which is what waits at a token socket."""
+        try:
+            datagram = receive_single(one.socket)
+        except OSError:
+            self.errors += 1
+            return
+        if datagram is not None:
+            self.received += 1
+            self._left -= 1
+            try:
+                self._engine.datagram(datagram, one.channel, monotonic())
+            except Exception:
+                self._fault()
+
     def _read(self, sockets: list[DatagramSocket], *, many: bool) -> bool:
         """Read once from each socket; tells whether there was anything."""
         found = 0
@@ -131,9 +152,9 @@ class DatagramReader:
             channel = one.channel
             try:
                 if len(datagrams) == 1:
-                    self._engine.datagram(datagrams[0], channel, time.monotonic())
+                    self._engine.datagram(datagrams[0], channel, monotonic())
                 elif datagrams:
-                    self._engine.datagrams(datagrams, channel, time.monotonic())
+                    self._engine.datagrams(datagrams, channel, monotonic())
             except Exception:
                 self._fault()
             found += len(datagrams)

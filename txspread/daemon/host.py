@@ -264,12 +264,19 @@ class DaemonHost:
                     setting,
                 )
 
+    def _open_connected(self) -> socket.socket:
+        opened = open_sending_socket()
+        enlarge_buffer(opened, receive=False)
+        return opened
+
     def start(self) -> None:
         """Start the engine and serve; :meth:`open` first."""
         assert self._sending is not None
         now = time.monotonic()
         hub = self._hub = make_hub(self.reactor, self, linger=self._linger)
-        self.sender = BatchSender(self._sending, token_addresses(self.configuration))
+        self.sender = BatchSender(
+            self._sending, token_addresses(self.configuration), open_socket=self._open_connected
+        )
         self.engine = self._engine_factory(self.configuration, self.me, self, self.alarms, now)
         self._reader = DatagramReader(
             hub, self.engine, self._datagram_sockets, lambda: self.fault(None)
@@ -311,6 +318,8 @@ class DaemonHost:
             one.socket.close()
         if self._sending is not None:
             self._sending.close()
+        if self.sender is not None:
+            self.sender.close()
         self._listeners = []
         self._listening = []
         self._datagram_sockets = []

@@ -20,8 +20,8 @@ Source of the order: ``docs/protocol/daemon-datagrams.md`` section 13,
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import (
@@ -204,7 +204,7 @@ class EpollHub:
         """Run turns until nothing is ready, within bounds."""
         poll, linger = self._epoll.poll, self._linger
         events = poll(0, _MAX_EVENTS)
-        limit = time.monotonic() + _LINGER_LIMIT
+        limit = monotonic() + _LINGER_LIMIT
         turns = 0
         while events:
             now = self._run(events)
@@ -216,7 +216,7 @@ class EpollHub:
     def _run(self, events: list[tuple[int, int]]) -> float:
         """One turn; the time at its end."""
         turn = self._turn
-        now = time.monotonic()
+        now = monotonic()
         datagrams = self._datagrams
         ready, clients = self._sort(events)
         if self._due is not None and self._due <= now:
@@ -247,7 +247,7 @@ class EpollHub:
             except Exception:
                 turn.fault(source)
             if datagrams:
-                now = time.monotonic()
+                now = monotonic()
                 if now - started > _DATAGRAM_PATIENCE:
                     self._receive_datagrams()
                     started = now
@@ -255,8 +255,10 @@ class EpollHub:
 
     def _sort(self, events: list[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
         """Datagram descriptors, and the events of everything else but the timer."""
-        timer = self._timer.fileno()
         datagrams = self._datagrams
+        if len(events) == 1 and events[0][0] in datagrams:
+            return [events[0][0]], []
+        timer = self._timer.fileno()
         ready: list[int] = []
         clients: list[tuple[int, int]] = []
         for event in events:
@@ -281,7 +283,7 @@ class EpollHub:
             self._turn.fault(None)
 
     def _finish(self) -> float:
-        now = time.monotonic()
+        now = monotonic()
         self.ending = True
         try:
             self._turn.end_turn(now)
@@ -427,7 +429,7 @@ class ReactorHub:
 
     def run_soon(self) -> None:
         """See :meth:`Hub.run_soon`."""
-        self._set_alarm(time.monotonic())
+        self._set_alarm(monotonic())
 
     def close(self) -> None:
         """See :meth:`Hub.close`."""
@@ -442,7 +444,7 @@ class ReactorHub:
         """One turn for one event."""
         turn = self._turn
         try:
-            now = time.monotonic()
+            now = monotonic()
             due = turn.next_due()
             if due is not None and due <= now:
                 turn.due(now)
@@ -461,7 +463,7 @@ class ReactorHub:
         self._finish()
 
     def _finish(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self.ending = True
         try:
             self._turn.end_turn(now)
@@ -483,12 +485,12 @@ class ReactorHub:
         if self._call is not None:
             self._call.cancel()
         self._alarm = due
-        self._call = self._reactor.callLater(max(0.0, due - time.monotonic()), self._ring)
+        self._call = self._reactor.callLater(max(0.0, due - monotonic()), self._ring)
 
     def _ring(self) -> None:
         self._call = None
         self._alarm = None
-        now = time.monotonic()
+        now = monotonic()
         due = self._turn.next_due()
         try:
             if due is not None and due <= now:

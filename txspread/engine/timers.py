@@ -15,21 +15,30 @@ class RingTimers:
 
     The node sets :attr:`now` with each input.  There are about ten kinds of
     timer, and one of them moves with every packet: a dictionary with a search
-    for the least beats a heap.
+    for the least, when it may be another one, beats a heap.
     """
 
     def __init__(self, now: float) -> None:
         self.now = now
         """Time of the input that is being handled, seconds."""
         self._deadlines: dict[Timer, float] = {}
+        self._least: float | None = None
+        self._searched = True
+        """``_least`` is the least deadline."""
 
     def start(self, timer: Timer, delay: float) -> None:
         """Start or restart; ``delay`` in seconds from the current input's time."""
-        self._deadlines[timer] = self.now + delay
+        deadline = self.now + delay
+        least = self._least
+        if least is None or deadline <= least:
+            self._least = deadline
+        elif self._searched and self._deadlines.get(timer) == least:
+            self._searched = False
+        self._deadlines[timer] = deadline
 
     def stop(self, timer: Timer) -> None:
         """Cancel if running."""
-        self._deadlines.pop(timer, None)
+        self.take(timer)
 
     def running(self, timer: Timer) -> bool:
         """Tell whether it is set."""
@@ -41,8 +50,14 @@ class RingTimers:
 
     def next(self) -> float | None:
         """The least deadline, or None when no timer is set."""
-        deadlines = self._deadlines
-        return min(deadlines.values()) if deadlines else None
+        if not self._searched:
+            self._searched = True
+            least: float | None = None
+            for deadline in self._deadlines.values():
+                if least is None or deadline < least:
+                    least = deadline
+            self._least = least
+        return self._least
 
     def take_due(self, now: float) -> Timer | None:
         """Take off and return the timer that has been due longest, if any is due."""
@@ -51,9 +66,14 @@ class RingTimers:
         timer = min(self._deadlines, key=self._deadlines.__getitem__)
         if self._deadlines[timer] > now:
             return None
-        del self._deadlines[timer]
+        self.take(timer)
         return timer
 
     def take(self, timer: Timer) -> bool:
         """Take off one timer; whether it was set."""
-        return self._deadlines.pop(timer, None) is not None
+        deadline = self._deadlines.pop(timer, None)
+        if deadline is None:
+            return False
+        if deadline == self._least:
+            self._searched = False
+        return True
