@@ -148,7 +148,7 @@ class EventLog:
     def wants(self, category: Category, priority: Priority) -> bool:
         """Tell whether a line of this kind would be shown."""
         return priority == Priority.FATAL or (
-            bool(self.mask & category) and priority >= self.priority
+            self.mask & int(category) != 0 and priority >= self.priority
         )
 
     def alarm(self, category: Category, priority: Priority, text: str, *args: object) -> None:

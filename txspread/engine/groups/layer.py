@@ -71,6 +71,16 @@ _NOT_DATA: Final = JOIN_MESS | LEAVE_MESS | KILL_MESS | GROUPS_MESS | _REJECT_ME
 _BROKEN_CONNECTION: Final = KILL_MESS | int(ServiceType.SAFE_MESS)
 _KINDS: Final = ENDIAN_MARKER | _NOT_DATA
 _NEVER: Final = -1
+
+
+def _states(event: Event, action: Action) -> tuple[GroupsState, ...]:
+    """The states in which an event has that action; quicker to look at than the table."""
+    return tuple(state for state in GroupsState if TRANSITIONS[state, event].action is action)
+
+
+_JOINS_IN: Final = _states(Event.JOIN, Action.JOIN)
+_LEAVES_IN: Final = _states(Event.LEAVE, Action.LEAVE)
+_KILLS_IN: Final = _states(Event.KILL, Action.KILL)
 _MAX_ROUTES: Final = 1024
 """Beginnings of messages whose receivers are kept, 80 bytes each."""
 _FIRST_GROUP_END: Final = MESSAGE_HEADER_SIZE + MAX_GROUP_NAME
@@ -196,7 +206,7 @@ class Groups:
             self._log.drop("short message", "message of %d bytes", len(message))
             return
         if kind & _KINDS != self._regular:
-            self._on_other(message)
+            self._on_other(message, kind, num_groups, data_len)
             return
         if num_groups == 1:
             targets = self._fan_out.get(message[MESSAGE_HEADER_SIZE:_FIRST_GROUP_END])
@@ -312,23 +322,30 @@ class Groups:
             return targets
         return tuple([session for session in targets if session is not own])
 
-    def _on_other(self, message: bytes) -> None:
-        """Deliver what is not a regular message, or big-endian, or comes in an exchange."""
+    def _on_other(self, message: bytes, kind: int, num_groups: int, data_len: int) -> None:
+        """Deliver what is not a regular message, or big-endian, or comes in an exchange.
+
+        The numbers are the header's, read as little-endian.
+        """
         try:
-            header = MessageHeader.decode(message)
-            kind = header.type
+            if kind & ENDIAN_MARKER == ENDIAN_MARKER:
+                sender = field_name(message[4:36])
+            else:
+                header = MessageHeader.decode(message)
+                kind, num_groups, data_len = header.type, header.num_groups, header.data_len
+                sender = header.sender
             if kind & _REJECT_MESS:
-                self._log.drop("reject", "reject message from %s in the ring", header.sender)
+                self._log.drop("reject", "reject message from %s in the ring", sender)
             elif kind & JOIN_MESS:
-                self._on_join(header.sender, message)
+                self._on_join(sender, message)
             elif kind & LEAVE_MESS:
-                self._on_leave(header.sender, message)
+                self._on_leave(sender, message)
             elif kind & KILL_MESS:
-                self._on_kill(header.sender)
+                self._on_kill(sender)
             elif kind & GROUPS_MESS:
                 self._on_groups(message)
             else:
-                self._on_regular(normalize(message), kind, header.num_groups, header.data_len)
+                self._on_regular(normalize(message), kind, num_groups, data_len)
         except ProtocolError as error:
             self._log.drop("malformed", "malformed message: %s", error)
 
@@ -345,7 +362,7 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_join: %s joins group %s", who, name)
-        if TRANSITIONS[self._state, Event.JOIN].action is not Action.JOIN:
+        if self._state not in _JOINS_IN:
             self._refuse("JOIN", who)
             return
         group = self._table.groups.get(name)
@@ -391,7 +408,7 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_leave: %s leaves group %s", who, name)
-        if TRANSITIONS[self._state, Event.LEAVE].action is not Action.LEAVE:
+        if self._state not in _LEAVES_IN:
             self._refuse("LEAVE", who)
             return
         group = self._table.groups.get(name)
@@ -413,7 +430,7 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_kill: %s is killed", who)
-        if TRANSITIONS[self._state, Event.KILL].action is not Action.KILL:
+        if self._state not in _KILLS_IN:
             if daemon == self._me and self._sessions.find(who) is not None:
                 self._lost_kills[who] = None
             self._refuse("KILL", who)

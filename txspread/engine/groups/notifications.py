@@ -40,10 +40,15 @@ _ONE: Final = (1).to_bytes(4, "little")
 _GROUP_ID_SIZE: Final = 12
 
 
-def _start(kind: int, group: Group, data_len: int, sets: int, own_set: int) -> list[bytes]:
+def _start(
+    kind: int, group: Group, data_len: int, sets: int, own_set: int
+) -> list[bytes | bytearray]:
     """Header, member names and the first 20 bytes of the body."""
-    parts = [HEADER_LE.pack(kind, name_field(group.name), group.count, ENDIAN_MARKER, data_len)]
-    parts.extend([bytes(record.fields) for record in group.ordered])
+    parts: list[bytes | bytearray] = [
+        HEADER_LE.pack(kind, group.name_field, group.count, ENDIAN_MARKER, data_len)
+    ]
+    for record in group.ordered:
+        parts.append(record.fields)
     parts.append(
         _BODY_START.pack(
             group.membership_id.proc_id, group.membership_id.time, group.index, sets, own_set
@@ -65,7 +70,7 @@ def transition(group: Group) -> bytes:
     identifier = _BODY_START.pack(
         group.membership_id.proc_id, group.membership_id.time, group.index, 0, 0
     )[:_GROUP_ID_SIZE]
-    header = HEADER_LE.pack(_TRANSITION, name_field(group.name), 0, ENDIAN_MARKER, _GROUP_ID_SIZE)
+    header = HEADER_LE.pack(_TRANSITION, group.name_field, 0, ENDIAN_MARKER, _GROUP_ID_SIZE)
     return header + identifier
 
 

@@ -84,6 +84,7 @@ class Group:
     local: dict[bytes, LocalSession] = field(factory=dict)
     """Sessions of this daemon that are members, by private group name."""
     _fan_out: tuple[LocalSession, ...] | None = field(default=None, init=False)
+    _told: tuple[LocalSession, ...] | None = field(default=None, init=False)
 
     @property
     def id(self) -> GroupId:
@@ -97,6 +98,18 @@ class Group:
         if targets is None:
             targets = self._fan_out = tuple(self.local.values())
         return targets
+
+    @property
+    def told(self) -> tuple[LocalSession, ...]:
+        """The local members that want membership messages."""
+        told = self._told
+        if told is None:
+            everyone = self.fan_out
+            told = tuple([session for session in everyone if session.wants_membership])
+            if len(told) == len(everyone):
+                told = everyone
+            self._told = told
+        return told
 
     def renew(self, membership_id: MembershipId) -> None:
         """Give the group the first id of a new membership."""
@@ -115,13 +128,13 @@ class Group:
     def add_local(self, session: LocalSession) -> None:
         """Let a session of this daemon receive."""
         self.local[session.private_group] = session
-        self._fan_out = None
+        self._fan_out = self._told = None
 
     def remove_local(self, private_group: bytes) -> bool:
         """Let a session of this daemon receive no longer; False if it did not."""
         if self.local.pop(private_group, None) is None:
             return False
-        self._fan_out = None
+        self._fan_out = self._told = None
         return True
 
     def add_record(self, record: DaemonMembers) -> None:
@@ -265,8 +278,9 @@ class GroupTable:
         found = self._groups_of[name]
         # The name can stand in another daemon's record of the same group only if
         # a peer lists it under a daemon that is not its own.
-        if any(record.has(name) for record in group.ordered):
-            return
+        for record in group.ordered:
+            if record.has(name):
+                return
         found.discard(group)
         if not found:
             del self._groups_of[name]

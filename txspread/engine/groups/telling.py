@@ -24,7 +24,7 @@ class Teller:
 
     def joined(self, group: Group, who: bytes) -> None:
         """One has joined; to a changed group that is a network change with a joiner."""
-        if not self._heard(group):
+        if not group.told:
             return
         if group.changed:
             self.network(group, who)
@@ -34,7 +34,7 @@ class Teller:
 
     def departed(self, group: Group, who: bytes, cause: int) -> None:
         """One has left or was disconnected, as ``cause`` says, unless the group is changed."""
-        if not self._heard(group):
+        if not group.told:
             return
         if group.changed:
             self.network(group)
@@ -50,24 +50,19 @@ class Teller:
 
     def transition(self, group: Group) -> None:
         """Some members may be lost; the id is still the one that clients know."""
-        if self._heard(group):
+        if group.told:
             self._tell(group, notifications.transition(group))
 
     def network(self, group: Group, joiner: bytes | None = None) -> None:
         """The group has another membership."""
-        if not self._heard(group):
+        if not group.told:
             return
         frame, own_frame = notifications.caused_by_network(group, self._me, joiner)
         write = self._write
-        for session in group.fan_out:
-            if session.wants_membership:
-                write(session, own_frame if session.private_group == joiner else frame)
+        for session in group.told:
+            write(session, own_frame if session.private_group == joiner else frame)
 
     def _tell(self, group: Group, frame: bytes) -> None:
         write = self._write
-        for session in group.fan_out:
-            if session.wants_membership:
-                write(session, frame)
-
-    def _heard(self, group: Group) -> bool:
-        return any(session.wants_membership for session in group.fan_out)
+        for session in group.told:
+            write(session, frame)
