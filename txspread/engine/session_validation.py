@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from txspread.engine.alarms import Category
 from txspread.wire.constants import (
@@ -77,9 +77,12 @@ class Refusal:
     args: tuple[object, ...] = ()
 
 
-@frozen
+@define
 class CheckedHeader:
-    """A header that passed; what is needed to take the frame off the stream."""
+    """A header that passed; what is needed to take the frame off the stream.
+
+    Not changed once it is made; a frozen one takes several times as long to make.
+    """
 
     type: int
     """Type word in little-endian reading, marker bits set."""
@@ -204,7 +207,7 @@ def finish_frame(checked: CheckedHeader, frame: bytes, private_group: bytes) -> 
     """
     request = checked.request
     if request == KILL_MESS:
-        return _cut_to_one_name(checked, name_field(private_group))
+        return _cut_to_one_name(checked, name_field(private_group), frame)
     if request:
         field = frame[48:80]
         name, terminator, _ = field.partition(b"\0")
@@ -215,7 +218,7 @@ def finish_frame(checked: CheckedHeader, frame: bytes, private_group: bytes) -> 
                 "Sess_read: Session %s named an illegal group in a request of type 0x%x",
                 (printable(private_group), checked.type),
             )
-        return _cut_to_one_name(checked, name_field(name))
+        return _cut_to_one_name(checked, name_field(name), frame)
     if not targets_bounded(frame, checked.num_groups):
         return unbounded_target(private_group)
     if frame.startswith(checked.header):
@@ -223,7 +226,9 @@ def finish_frame(checked: CheckedHeader, frame: bytes, private_group: bytes) -> 
     return checked.header + frame[MESSAGE_HEADER_SIZE:]
 
 
-def _cut_to_one_name(checked: CheckedHeader, field: bytes) -> bytes:
+def _cut_to_one_name(checked: CheckedHeader, field: bytes, frame: bytes) -> bytes:
+    if checked.num_groups == 1 and frame == checked.header + field:
+        return frame
     return checked.header[:36] + b"\1\0\0\0" + checked.header[40:44] + bytes(4) + field
 
 
