@@ -33,8 +33,8 @@ WITHOUT = {"develop", "editable_wheel", "dist_info", "egg_info", "sdist"}
 HOT = {
     "wire": "byteorder constants datagram errors identifiers message packet token",
     "engine/ring": (
-        "assembly counters delivery flow identity packet_store packing recovery retransmission "
-        "token_machine token_visit"
+        "assembly counters delivery flow identity packet_store packing reception recovery "
+        "retransmission token_machine token_visit"
     ),
     "engine/groups": "layer names routing telling",
     "engine": (

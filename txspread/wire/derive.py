@@ -43,9 +43,15 @@ def flatten(declaration: Declaration, name: str = "") -> Iterator[tuple[str, str
         raise TypeError(f"{name or declaration!r} has no fixed format")
 
 
-def derive(layout: Layout, order: ByteOrder) -> struct.Struct:
-    """The :class:`struct.Struct` of a fixed-size layout in one byte order."""
-    return struct.Struct(order + "".join(code for _, code in flatten(layout.in_order(order))))
+def derive(
+    layout: Layout, order: ByteOrder, first: int = 0, last: int | None = None
+) -> struct.Struct:
+    """The :class:`struct.Struct` of a fixed-size layout in one byte order.
+
+    ``first`` and ``last`` cut the list of its fields as they cut any list.
+    """
+    codes = [code for _, code in flatten(layout.in_order(order))]
+    return struct.Struct(order + "".join(codes[first:last]))
 
 
 @frozen

@@ -25,10 +25,12 @@ from txspread.wire.layouts import packet as layouts
 
 __all__ = [
     "HEADER_LE",
+    "HEADER_REST_LE",
     "MAX_PACKET_SIZE",
     "NO_MEMBERSHIP",
     "PACKET_BODY_SIZE",
     "PACKET_HEADER_SIZE",
+    "RUN_SIZE",
     "PacketHeader",
     "encode_bare",
     "encode_packet",
@@ -42,6 +44,13 @@ HEADER_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<")
 """40 bytes: the fields of :class:`PacketHeader` in their order, memb_id as two, two
 bytes of padding before the fragment index."""
 _HEADER_BE: Final = derive(layouts.PACKET_HEADER_4_4, ">")
+_OF_A_RUN: Final = 5
+"""Fields that are the same in the packets that one daemon sends in a row: type,
+transmiter_id, proc_id and memb_id."""
+RUN_SIZE: Final = derive(layouts.PACKET_HEADER_4_4, "<", last=_OF_A_RUN).size
+"""20 bytes: these fields."""
+HEADER_REST_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<", first=_OF_A_RUN)
+"""20 bytes: the others, from seq on."""
 _FRAGMENT_LE: Final = derive(layouts.FRAGMENT_HEADER, "<")
 _FRAGMENT_BE: Final = derive(layouts.FRAGMENT_HEADER, ">")
 

@@ -25,6 +25,7 @@ from txspread.engine.ring.counters import RingCounters
 from txspread.engine.ring.packet_store import StoredPacket
 from txspread.wire.constants import MESSAGE_HEADER_SIZE, PacketType
 from txspread.wire.identifiers import MembershipId, ProcId, format_address
+from txspread.wire.packet import PACKET_HEADER_SIZE
 
 _RELIABLE: Final = int(PacketType.RELIABLE)
 
@@ -68,7 +69,13 @@ class Assembly:
 
     def gather(self, packet: StoredPacket, messages: list[bytes]) -> None:
         """Add the messages that this packet completes; :meth:`hand_up` must follow."""
-        _datagram, packet_type, proc_id, fragments = packet
+        datagram, packet_type, proc_id, fragments = packet
+        if not fragments:
+            message = datagram[PACKET_HEADER_SIZE:]
+            if packet_type == _RELIABLE or proc_id not in self._partial:
+                messages.append(message)
+                return
+            fragments = [(-1, message)]
         if fragments[0][0] == -1 and (packet_type == _RELIABLE or proc_id not in self._partial):
             if len(fragments) == 1:
                 messages.append(fragments[0][1])

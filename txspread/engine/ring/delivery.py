@@ -91,7 +91,12 @@ class Delivery:
         packets = store.packets
         for number in range(max(first, store.last_delivered + 1), last + 1):
             packet = packets.get(number, HOLE)
-            if packet[1] == _RELIABLE and packet[3][0][0] == -1 and number not in store.early:
+            fragments = packet[3]
+            if (
+                packet[1] == _RELIABLE
+                and (not fragments or fragments[0][0] == -1)
+                and number not in store.early
+            ):
                 store.early.add(number)
                 self._assembly.deliver(packet)
 

@@ -30,7 +30,12 @@ StoredPacket: TypeAlias = tuple[bytes, int, ProcId, list[tuple[int, bytes]]]
 """(datagram, packet type bits 0x1f, originator, [(fragment index, bytes)]).
 
 A plain tuple because one is made for every packet; the datagram is complete and
-little-endian, ready to be sent again."""
+little-endian, ready to be sent again.  Most packets are one whole message: these have
+:data:`UNCUT` for their fragments, and the message is what follows the header."""
+
+UNCUT: Final[list[tuple[int, bytes]]] = []
+"""Of a packet that is one whole message, which is cut off when it is delivered: what
+arrives before a token holds the token up."""
 
 HOLE: Final[StoredPacket] = (b"", 0, 0, [])
 """Stands for a number that nobody holds (recovery only): the one without a datagram."""

@@ -2,14 +2,10 @@
 
 Rules:
 
-* A data packet of the installed ring is held, once; of another ring, it is news
-  for the membership machine.  Held packets also put off the loss of the token.
+* Which packets are held is up to :mod:`~txspread.engine.ring.reception`.
 * Packets that arrive are delivered when the batch of inputs that brought them is
   through (a timer of no delay), and after a token only when the token has gone
   on, so that the ring never waits for the fan-out to clients.
-* While a FORM token is under way (state FORM) packets of the old ring count as
-  not received, and in EVS those above the agreed highest number: this daemon
-  has said what it holds.
 * A ring of one sends nothing: what is submitted is delivered, in the same order
   of signals as on a larger ring.
 * Calls from above (``submit``, ``set_threshold``, ``switch_queue``) never deliver
@@ -36,17 +32,17 @@ from txspread.engine.interfaces import (
     OrderedDelivery,
 )
 from txspread.engine.ring.assembly import Assembly, Nobody
-from txspread.engine.ring.counters import RingCounters, rarely
+from txspread.engine.ring.counters import RingCounters
 from txspread.engine.ring.delivery import Delivery
 from txspread.engine.ring.flow import FlowControl
 from txspread.engine.ring.identity import Identity
-from txspread.engine.ring.packet_store import MAX_PACKETS, PacketStore
+from txspread.engine.ring.packet_store import PacketStore
 from txspread.engine.ring.packing import (
     MAX_MESSAGE_SIZE,
     MIN_MESSAGE_SIZE,
     DownQueues,
-    Fragments,
 )
+from txspread.engine.ring.reception import Reception
 from txspread.engine.ring.recovery import MAX_EVS_ROUNDS, Recovery
 from txspread.engine.ring.token_visit import MAX_WRAP_SEQUENCE_VALUE, TokenMachine
 from txspread.engine.ring_interfaces import (
@@ -58,20 +54,15 @@ from txspread.engine.ring_interfaces import (
     Timer,
     Timers,
 )
-from txspread.wire.constants import ENDIAN_MARKER, MAX_FRAGMENTS, WATER_MARK, PacketType
-from txspread.wire.datagram import HURRY, REGULAR
-from txspread.wire.errors import ProtocolError
+from txspread.wire.constants import WATER_MARK, PacketType
+from txspread.wire.datagram import HURRY
 from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import (
     HEADER_LE,
-    MAX_PACKET_SIZE,
+    HEADER_REST_LE,
     NO_MEMBERSHIP,
-    PACKET_HEADER_SIZE,
     PacketHeader,
     encode_bare,
-    encode_packet,
-    read_fragments,
-    read_packed,
 )
 
 _OP: Final = MembershipState.OP
@@ -79,6 +70,7 @@ _EVS: Final = MembershipState.EVS
 _FORM: Final = MembershipState.FORM
 _RELIABLE: Final = int(PacketType.RELIABLE)
 _unpack_header: Final = HEADER_LE.unpack_from
+_unpack_rest: Final = HEADER_REST_LE.unpack_from
 
 _RANK: Final = {
     DeliveryThreshold.NONE: 0,
@@ -152,6 +144,9 @@ class TokenRing:
             self.counters,
             alarms,
         )
+        self._reception = Reception(
+            self._identity, self.flow, self._store, self._machine, membership, self.counters, alarms
+        )
         self._alone = False
         """The installed ring is this daemon alone (not before its first installation)."""
         self._due = False
@@ -216,185 +211,28 @@ class TokenRing:
             now: seconds on the engine's clock.
 
         """
-        identity = self._identity
-        membership = self._membership
-        counters = self.counters
-        machine = self._machine
-        if header.memb_id != identity.installed_id:
-            counters.foreign_packets += 1
-            membership.foreign(data, header.proc_id)
-            return
-        if now >= machine.timers_fresh_until and membership.token_alive and not self._alone:
-            machine.restart_timers(membership.active.leader == identity.me, now)
-        store = self._store
-        packets = store.packets
-        number = header.seq
-        if number <= store.last_discarded or number in packets:
-            counters.duplicate_packets += 1
-            return
-        if number > store.last_discarded + MAX_PACKETS:
-            counters.far_packets += 1
-            return
-        state = membership.state
-        if state is _FORM or (state is _EVS and number > store.highest_seq):
-            counters.late_packets += 1
-            return
-        proc_id = header.proc_id
-        if proc_id not in identity.members:
-            counters.stranger_packets += 1
-            return
-        packet_type = header.type & REGULAR
-        try:
-            fragments = _checked_fragments(data, header)
-            if header.byteorder != "<":
-                # Held in our byte order: 4.4.0 cannot read packed fragments of the other.
-                data = encode_packet(
-                    packet_type,
-                    identity.me,
-                    proc_id,
-                    header.memb_id,
-                    number,
-                    header.token_round,
-                    identity.conf_hash,
-                    fragments,
-                )
-        except ProtocolError as error:
-            counters.malformed_packets += 1
-            rarely(
-                self._alarms,
-                counters.malformed_packets,
-                "Prot_handle_bcast: packet %d: %s",
-                number,
-                error,
-            )
-            return
-        packets[number] = (data, packet_type, proc_id, fragments)
-        counters.packet_recv += 1
-        if (
-            header.token_round > machine.received_token_rounds
-            and header.transmiter_id == machine.predecessor
-            and self.flow.accelerated
-        ):
-            machine.prefer_tokens = True
-        if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
-            store.highest_seq = number
-        if number == store.my_aru + 1:
-            if number + 1 in packets:
-                store.extend()
-            else:
-                store.my_aru = number
+        taken = self._reception.packet(data, header, now, self._alone)
+        if taken > 0:
             self._deliver_soon()
-        else:
+        elif taken < 0:
             self._deliver_due()
             self._delivering = True
             try:
-                self._delivery.early(number, number)
+                self._delivery.early(-taken, -taken)
             finally:
                 self._delivering = False
 
     def data_packets(
         self, batch: Sequence[bytes], start: int, now: float, heard: Container[ProcId], refused: int
     ) -> int:
-        """Take datagrams in which everything is as usual, up to the first other one.
-
-        Usual is a little-endian packet of the working ring, whole, new, not beyond
-        what can be held, and such that nothing has to be delivered at once: what one
-        after the other would say that each may pass.  None of them has any effect but to be
-        held.  The others go through the network's checks and :meth:`data_packet`,
-        which count what is wrong with them.
-
-        Args:
-            batch: datagrams as received.
-            start: index of the first one to take.
-            now: seconds on the engine's clock.
-            heard: transmitters that the network listens to.
-            refused: type bits of datagrams that the network treats in its own way.
-
-        Returns:
-            The index of the first datagram that was not taken.
-
-        """
-        identity = self._identity
-        membership = self._membership
-        machine = self._machine
-        if membership.state is not _OP or self._alone:
+        """Take datagrams in which everything is as usual; see :meth:`Reception.packets`."""
+        if self._membership.state is not _OP or self._alone:
             return start
-        store = self._store
-        packets = store.packets
-        members = identity.members
-        memb_proc, memb_time = identity.installed_id
-        conf_hash = identity.conf_hash
-        first = store.last_discarded
-        last = first + MAX_PACKETS
-        mask = refused | ENDIAN_MARKER
-        early = self._delivery.threshold is DeliveryThreshold.NONE
-        position = start
-        for data in batch[start:] if start else batch:
-            size = len(data)
-            if not PACKET_HEADER_SIZE <= size <= MAX_PACKET_SIZE:
-                break
-            (
-                kind,
-                transmiter_id,
-                proc_id,
-                packet_proc,
-                packet_time,
-                number,
-                token_round,
-                packet_hash,
-                data_len,
-                _,
-                index,
-                length,
-            ) = _unpack_header(data)
-            packet_type = kind & REGULAR
-            if (
-                kind & mask != ENDIAN_MARKER
-                or not packet_type
-                or packet_hash != conf_hash
-                or data_len != size - PACKET_HEADER_SIZE
-                or packet_proc != memb_proc
-                or packet_time != memb_time
-                or number in packets
-                or not first < number <= last
-                or transmiter_id not in heard
-                or proc_id not in members
-            ):
-                break
-            next_one = number == store.my_aru + 1
-            if early and packet_type == _RELIABLE and not next_one:
-                break
-            if length == data_len:
-                if not -MAX_FRAGMENTS <= index <= MAX_FRAGMENTS or (
-                    length < MIN_MESSAGE_SIZE if index == -1 else not index
-                ):
-                    break
-                fragments = [(index, data[PACKET_HEADER_SIZE:])]
-            else:
-                try:
-                    fragments = read_packed(data, index, length)
-                except ProtocolError:
-                    break
-            packets[number] = (data, packet_type, proc_id, fragments)
-            if (
-                token_round > machine.received_token_rounds
-                and transmiter_id == machine.predecessor
-                and self.flow.accelerated
-            ):
-                machine.prefer_tokens = True
-            if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
-                store.highest_seq = number
-            if next_one:
-                store.my_aru = number
-            position += 1
-        if position > start:
-            self.counters.packet_recv += position - start
-            store.extend()
-            if now >= machine.timers_fresh_until and membership.token_alive:
-                machine.restart_timers(membership.active.leader == identity.me, now)
-            if not self._due and store.my_aru > store.last_delivered:
-                self._due = True
-                self._timers.start(Timer.DELIVERY, 0.0)
+        position = self._reception.packets(
+            batch, start, now, heard, refused, self._delivery.threshold is DeliveryThreshold.NONE
+        )
+        if position > start and self._store.my_aru > self._store.last_delivered:
+            self._deliver_soon()
         return position
 
     def token(self, data: bytes, now: float) -> None:
@@ -636,18 +474,3 @@ class TokenRing:
     def _block(self) -> None:
         self._delivery.threshold = DeliveryThreshold.BLOCK
         self._timers.stop(Timer.HURRY)
-
-
-def _checked_fragments(data: bytes, header: PacketHeader) -> Fragments:
-    """Read the fragments; raises :class:`ProtocolError` for what must not be held."""
-    if len(data) > MAX_PACKET_SIZE:
-        raise ProtocolError("larger than a packet can be")
-    fragments = read_fragments(data, header)
-    index, fragment = fragments[0]
-    if index == 0 or (index == -1 and len(fragment) < MIN_MESSAGE_SIZE):
-        raise ProtocolError("first fragment is no part of a message")
-    if len(fragments) > 1:
-        for _index, whole in fragments[1:]:
-            if len(whole) < MIN_MESSAGE_SIZE:
-                raise ProtocolError("packed message shorter than its header")
-    return fragments
