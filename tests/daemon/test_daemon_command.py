@@ -32,6 +32,9 @@ class Started:
     def __init__(self, *arguments, directory=None, program=("-m", "txspread")):
         if program == ("-m", "txspread"):
             arguments = (*arguments, "--state-directory", directory)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # These tests run in the background of a shell, and so would the daemon.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         environment = dict(os.environ, PYTHONPATH=str(Path(command.__file__).parents[2]))
         self.process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
