@@ -38,7 +38,7 @@ HOT = {
     ),
     "engine/groups": "layer names routing telling",
     "engine": (
-        "alarms interfaces local_ring node ring_interfaces ring_stack routing session_output "
+        "interfaces local_ring node ring_interfaces ring_stack routing session_output "
         "session_validation sessions sessions_pace sessions_serving sessions_state timers trace "
         "traced_node"
     ),

@@ -16,6 +16,11 @@ from txspread.daemon import stream
 from txspread.daemon.hub import EpollHub, ReactorHub
 from txspread.daemon.service import SpreadService
 from txspread.engine.alarms import SilentAlarms
+from txspread.form import form
+
+pytestmark = pytest.mark.skipif(
+    form() == "compiled", reason="the compiled host takes no engine with sessions of its own kind"
+)
 
 
 class Recorder(SilentAlarms):
