@@ -281,6 +281,18 @@ def test_a_kept_token_that_was_lost_with_a_message_is_sent_again_as_it_was():
     assert [(t.seq, t.aru, t.retrans) for t in probe.tokens] == [(1, 1, 2)] * 3
 
 
+def test_messages_that_asked_for_no_hurry_go_with_the_timers_release_and_the_ring_calms_anew():
+    probe = Probe(0)
+    assert probe.pass_token() is None
+    probe.me.sent.clear()
+    # As after a switch to a queue that has messages already.
+    probe.ring._queues.current.append((int(PacketType.AGREED), message("x")[0]))
+    probe.ring.timer(Timer.HURRY, 1.0)
+    assert [how for how, _to, _datagram in probe.me.sent] == ["all", "token"]
+    passed = [probe.pass_token() for _ in range(4)]
+    assert [p is not None for p in passed] == [True, True, False, False]
+
+
 def test_a_leader_without_a_window_lets_the_token_go_alone():
     probe = Probe(0)
     probe.pass_token()

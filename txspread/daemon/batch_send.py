@@ -172,7 +172,7 @@ class BatchSender:
                     return False
                 if connected is not None:
                     connected = self._after_error(connected, address, error)
-                if attempt or not self._wait(error):
+                if attempt or not self._wait(error, connected or self._socket):
                     self.failures[error.errno or 0] += len(train)
                     return True
             else:
@@ -192,7 +192,7 @@ class BatchSender:
             except OSError as error:
                 if connected is not None:
                     connected = self._after_error(connected, address, error)
-                if attempt or not self._wait(error):
+                if attempt or not self._wait(error, connected or self._socket):
                     self.failures[error.errno or 0] += 1
                     return
             else:
@@ -228,12 +228,12 @@ class BatchSender:
         connected.close()
         return None
 
-    def _wait(self, error: OSError) -> bool:
+    def _wait(self, error: OSError, sending: socket.socket) -> bool:
         """Wait for room in the send buffer; tells whether to try again.
 
         Other errors (a pending report of an unreachable port, an interface that
         is just going) are worth the one repetition that upstream makes, too.
         """
         if error.errno in {errno.EAGAIN, errno.ENOBUFS}:
-            select.select((), (self._socket,), (), _PATIENCE)
+            select.select((), (sending,), (), _PATIENCE)
         return error.errno not in {errno.EMSGSIZE, errno.EACCES, errno.EINVAL}

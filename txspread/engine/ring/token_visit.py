@@ -464,6 +464,7 @@ class TokenMachine:
         after_token: list[bytes] = []
         num_sent = self._send_new(token.flow_control, self.token_rounds - 1, after_token)
         if num_sent:
+            self.quiet = 0  # the others count, too: they send a HURRY only after two quiet visits
             store.extend()
             self.first_new = store.highest_seq - num_sent + 1
             self.num_sent = num_sent
