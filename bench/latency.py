@@ -1,8 +1,15 @@
-"""How long a message takes: one probe for each cluster, used in short slices in turn."""
+"""How long a message takes: one probe for each cluster, used in short slices in turn.
+
+Where the kernel says when a message arrived at the receiver's socket, that is what
+counts, so that neither the probe's own work nor its waiting for a core is measured
+as the daemons'.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import select
+import socket
 import struct
 import time
 from collections.abc import Sequence
@@ -10,7 +17,12 @@ from collections.abc import Sequence
 from bench.shapes import Address
 from bench.wire import Client, frame_size, unique_name
 
-_STAMP = struct.Struct("<Qd")
+_STAMP = struct.Struct("<QQ")
+"""Number of a message, and when it was written: nanoseconds of the wall clock."""
+_TIMESTAMPS = 35
+"""``SO_TIMESTAMPNS`` of Linux: the control message has a ``struct timespec``."""
+_TIMESPEC = struct.Struct("@qq")
+_CONTROL_BYTES = 64
 _READ_BYTES = 1024 * 1024
 _LATE = 10.0
 """Seconds after which a message that has not arrived everywhere is missing."""
@@ -65,6 +77,8 @@ class Probe:
         self._buffers = [bytearray() for _ in self._clients]
         for number, client in enumerate(self._clients):
             client.socket.setblocking(False)
+            with contextlib.suppress(OSError):
+                client.socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
             self._poller.register(client.socket.fileno(), select.EPOLLIN)
             self._index[client.socket.fileno()] = number
         self._clients.append(self._source)
@@ -89,7 +103,7 @@ class Probe:
                 last = time.perf_counter()
                 if last - begin > seconds:
                     return found
-                _STAMP.pack_into(self._frame, stamp_at, sent, time.perf_counter())
+                _STAMP.pack_into(self._frame, stamp_at, sent, time.time_ns())
                 self._source.socket.sendall(self._frame)
                 sent += 1
                 missing = len(self._buffers)
@@ -102,8 +116,10 @@ class Probe:
                 )
             for descriptor, _ in ready:
                 number = self._index[descriptor]
-                data = self._clients[number].socket.recv(_READ_BYTES)
-                now = time.perf_counter()
+                data, control, _, _ = self._clients[number].socket.recvmsg(
+                    _READ_BYTES, _CONTROL_BYTES
+                )
+                now = _arrival(control)
                 if not data:
                     raise ConnectionError("a receiver was cut off")
                 buffer = self._buffers[number]
@@ -111,7 +127,7 @@ class Probe:
                 whole = len(buffer) // size
                 for position in range(whole):
                     stamp = _STAMP.unpack_from(buffer, position * size + stamp_at)[1]
-                    found.append(now - stamp)
+                    found.append((now - stamp) / 1e9)
                 missing -= whole
                 del buffer[: whole * size]
             if missing < 0:
@@ -122,6 +138,16 @@ class Probe:
         self._poller.close()
         for client in self._clients:
             client.close()
+
+
+def _arrival(control: Sequence[tuple[int, int, bytes]]) -> int:
+    """When the last of what was read came to the socket; nanoseconds of the wall clock."""
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == _TIMESTAMPS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            if seconds:
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return time.time_ns()
 
 
 def percentiles(found: Sequence[float]) -> tuple[float | None, float | None]:

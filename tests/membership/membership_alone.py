@@ -18,6 +18,7 @@ class NotedTimers:
 
     def __init__(self) -> None:
         self.set: dict[Timer, float] = {}
+        self.now = 0.0
 
     def start(self, timer: Timer, delay: float) -> None:
         self.set[timer] = delay

@@ -106,6 +106,10 @@ class VirtualTimers:
         self._set: dict[Timer, int] = {}
         self.delays: dict[Timer, float] = {}
 
+    @property
+    def now(self) -> float:
+        return self._clock.now
+
     def start(self, timer: Timer, delay: float) -> None:
         generation = self._generation.get(timer, 0) + 1
         self._generation[timer] = self._set[timer] = generation

@@ -74,6 +74,10 @@ class ManualTimers:
         self._cluster = cluster
         self.deadlines: dict[Timer, float] = {}
 
+    @property
+    def now(self) -> float:
+        return self._cluster.now
+
     def start(self, timer: Timer, delay: float) -> None:
         self.deadlines[timer] = self._cluster.now + delay
 

@@ -449,6 +449,7 @@ class DaemonHost:
         """See :meth:`~txspread.daemon.hub.Turn.end_turn`."""
         assert self.engine is not None
         assert self.sender is not None
+        self.sender.flush()  # other daemons first: they wait longer than this one's clients
         self.engine.end_of_turn(now)
         self.sender.flush()
         if self._activity is not None:

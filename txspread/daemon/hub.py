@@ -38,8 +38,8 @@ WRITE: Final = 4
 _ROUNDS: Final = 16
 """Turns in a row before the reactor's other work gets its chance."""
 _MAX_EVENTS: Final = 512
-_LINGER: Final = 0.001
-_LINGER_LIMIT: Final = 0.005
+_LINGER: Final = 0.01
+_LINGER_LIMIT: Final = 0.05
 """Seconds for which a hub that lingers may keep the reactor from other work."""
 _DATAGRAM_PATIENCE: Final = 0.001
 """Seconds of client work after which waiting datagrams are looked at again."""
@@ -168,10 +168,10 @@ class EpollHub:
     Args:
         reactor: any Twisted reactor (``IReactorFDSet``).
         turn: what is driven.
-        linger: wait for more, up to a millisecond, before the reactor gets control
-            back.  Tokens and requests follow each other faster than that, so the
-            reactor's part of the latency falls away; but whatever else it serves is
-            delayed, by 5 ms at most.  For a process that is a daemon and no more.
+        linger: wait for more, up to 10 ms, before the reactor gets control back.
+            Tokens and requests follow each other faster than that, so the reactor's
+            part of the latency falls away; but whatever else it serves is delayed,
+            by 60 ms at most.  For a process that is a daemon and no more.
 
     Raises:
         OSError, AttributeError: the system has no epoll or no timer descriptor.
@@ -183,6 +183,7 @@ class EpollHub:
         self._turn = turn
         self._linger = _LINGER if linger else 0.0
         self._timer = TimerDescriptor()
+        self._timer_descriptor = self._timer.fileno()
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
         self._datagrams: set[int] = set()
@@ -190,7 +191,7 @@ class EpollHub:
         self._alarm: float | None = None
         self._due: float | None = None
         self.ending = False
-        self._epoll.register(self._timer.fileno(), READ)
+        self._epoll.register(self._timer_descriptor, READ)
         self._ready = cast(IReadDescriptor, _Ready(self))
         reactor.addReader(self._ready)
 
@@ -258,7 +259,7 @@ class EpollHub:
         datagrams = self._datagrams
         if len(events) == 1 and events[0][0] in datagrams:
             return [events[0][0]], []
-        timer = self._timer.fileno()
+        timer = self._timer_descriptor
         ready: list[int] = []
         clients: list[tuple[int, int]] = []
         for event in events:

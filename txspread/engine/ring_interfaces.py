@@ -77,6 +77,8 @@ class Timer(enum.Enum):
     SEG = "seg"
     GATHER = "gather"
     LOOKUP = "lookup"
+    LINGER = "linger"
+    """The token has waited long enough for further messages."""
     DELIVERY = "delivery"
     """Zero delay: deliveries that a lowered threshold has set free."""
     PARTITION = "partition"
@@ -88,6 +90,10 @@ class Timer(enum.Enum):
 
 class Timers(Protocol):
     """Named timers on the engine's clock."""
+
+    @property
+    def now(self) -> float:
+        """Time of the input that is being handled, seconds."""
 
     def start(self, timer: Timer, delay: float) -> None:
         """Start or restart; ``delay`` in seconds from the current input's time."""

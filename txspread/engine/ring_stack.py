@@ -48,7 +48,7 @@ WARN_LEFT: Final = 0.25
 """Part of the token timeout that is left when the warning comes."""
 
 _NOT_DATA: Final = CONTROL | MEMBERSHIP | HURRY
-_RING_TIMERS: Final = frozenset((Timer.HURRY, Timer.DELIVERY))
+_RING_TIMERS: Final = frozenset((Timer.HURRY, Timer.LINGER, Timer.DELIVERY))
 _OP: Final = MembershipState.OP
 _LOST: Final = "the token was lost"
 _TIMER_CAUSES: Final[dict[Timer, str]] = {

@@ -35,6 +35,7 @@ _RING_COUNTERS: Final = (
     ("packets_delivered", "packet_delivered", "Packets handed up in order"),
     ("tokens", "tokens_accepted", "Tokens taken; the rate is that of the rotations"),
     ("tokens_held", "tokens_held", "Tokens the leader kept because the ring was idle"),
+    ("tokens_lingered", "tokens_lingered", "Tokens that stayed for the only daemon that spoke"),
     ("tokens_hurried", "token_hurry", "Tokens that had to be sent again or were let go"),
     ("tokens_repeated", "tokens_repeated", "Tokens passed on again as a predecessor did"),
     ("retransmission_requests", "requests_sent", "Packets that this daemon asked for"),

@@ -200,6 +200,7 @@ RING_WORK: Final = (
     "token_hurry",
     "tokens_accepted",
     "tokens_held",
+    "tokens_lingered",
     "tokens_repeated",
     "hurries_sent",
     "requests_sent",

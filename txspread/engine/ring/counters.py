@@ -42,6 +42,7 @@ NAMES: Final = (
     "token_hurry",
     "tokens_accepted",
     "tokens_held",
+    "tokens_lingered",
     "tokens_repeated",
     "u_retrans",
 )
@@ -73,6 +74,8 @@ class RingCounters:
         self.tokens_accepted = 0
         self.tokens_held = 0
         """Tokens the leader kept because the ring was idle."""
+        self.tokens_lingered = 0
+        """Tokens that stayed for further messages of the only daemon that spoke."""
         self.tokens_repeated = 0
         """Tokens a non-leader sent again because its predecessor did."""
         self.hurries_sent = 0

@@ -231,8 +231,16 @@ class TokenRing:
         position = self._reception.packets(
             batch, start, now, heard, refused, self._delivery.threshold is DeliveryThreshold.NONE
         )
-        if position > start and self._store.my_aru > self._store.last_delivered:
-            self._deliver_soon()
+        if position > start:
+            store = self._store
+            if store.my_aru > store.last_delivered:
+                self._deliver_soon()
+            packet = store.packets.get(store.highest_seq)
+            if packet is not None:
+                keeper = self._machine.keeper
+                keeper.heard(packet[2], now)
+                if self._queues.current:
+                    self._ask_for_token(keeper.ask())
         return position
 
     def token(self, data: bytes, now: float) -> None:
@@ -258,6 +266,8 @@ class TokenRing:
             if len(membership.active.members) == 1 and membership.token_alive:
                 self._run_alone()
             self._deliver_due()
+        elif timer is Timer.LINGER:
+            self._machine.linger_timer()
         elif timer is Timer.HURRY:
             self._machine.hurry_timer()
         elif timer is Timer.LOSS:
@@ -387,21 +397,36 @@ class TokenRing:
                 self._timers.start(Timer.DELIVERY, 0.0)
             elif self._machine.runs():
                 self._run_alone()
-        elif empty and self._machine.idle():
-            leader = self._membership.active.leader
-            if leader == self._identity.me:
-                if self._machine.hurry(leader):
-                    self._deliver_soon()
-            else:
-                self.counters.hurries_sent += 1
-                identity = self._identity
-                self._network.send_to_daemon(
-                    leader,
-                    encode_bare(HURRY, identity.me, identity.me, NO_MEMBERSHIP, identity.conf_hash),
-                )
+        elif empty:
+            self._speak()
         if len(queue) >= WATER_MARK and not self._clients_stopped:
             self._clients_stopped = True
             self._gate.stop_clients()
+
+    def _speak(self) -> None:
+        """The first message waits: the token may be here, or may have to be called."""
+        machine = self._machine
+        if machine.lingering.active:
+            if machine.go_on():
+                self._deliver_soon()
+        elif machine.idle():
+            leader = self._membership.active.leader
+            if leader != self._identity.me:
+                self._ask_for_token(leader)
+            elif machine.hurry(leader):
+                self._deliver_soon()
+        else:
+            self._ask_for_token(machine.keeper.ask())
+
+    def _ask_for_token(self, holder: ProcId) -> None:
+        """Send a HURRY to who keeps the token; 0: nobody is known to."""
+        if holder:
+            self.counters.hurries_sent += 1
+            identity = self._identity
+            self._network.send_to_daemon(
+                holder,
+                encode_bare(HURRY, identity.me, identity.me, NO_MEMBERSHIP, identity.conf_hash),
+            )
 
     def _refuse(self, message: bytes) -> None:
         self.counters.refused_messages += 1
@@ -473,4 +498,5 @@ class TokenRing:
 
     def _block(self) -> None:
         self._delivery.threshold = DeliveryThreshold.BLOCK
+        self._machine.lingering.forget()
         self._timers.stop(Timer.HURRY)

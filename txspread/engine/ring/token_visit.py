@@ -51,6 +51,7 @@ from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.ring.counters import RingCounters, rarely
 from txspread.engine.ring.flow import MAX_SEQ_GAP, FlowControl
 from txspread.engine.ring.identity import Identity
+from txspread.engine.ring.lingering import Keeper, Lingering
 from txspread.engine.ring.packet_store import MAX_PACKETS, PacketStore
 from txspread.engine.ring.packing import DownQueues
 from txspread.engine.ring.recovery import Recovery
@@ -63,6 +64,7 @@ from txspread.engine.ring_interfaces import (
     Timer,
     Timers,
 )
+from txspread.wire.constants import PacketType
 from txspread.wire.datagram import ARQ, ARQ_SHIFT, RETRANS, RETRANS_SHIFT
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import ProcId
@@ -75,6 +77,7 @@ MAX_WRAP_SEQUENCE_VALUE: Final = 1 << 30
 _EVS: Final = MembershipState.EVS
 _OP: Final = MembershipState.OP
 _GATHER: Final = MembershipState.GATHER
+_SAFE: Final = int(PacketType.SAFE)
 
 
 class TokenMachine:
@@ -104,6 +107,8 @@ class TokenMachine:
         self._counters = counters
         self._alarms = alarms
         self._retransmission = Retransmission(identity, store, network, counters, alarms)
+        self.lingering = Lingering(timers)
+        self.keeper = Keeper()
 
         self._last: Token | None = None
         """The token sent or held last in this membership; sent again without requests."""
@@ -140,6 +145,7 @@ class TokenMachine:
         """The ring is gone: there is no last token."""
         self._last = None
         self._held = False
+        self.lingering.forget()
         self._last_arq = self._last_retrans = self._last_seq = self._last_aru = 0
         self.just_installed = False
         self.prefer_tokens = False
@@ -288,8 +294,18 @@ class TokenMachine:
         self.evs_visit = evs
         self.first_new = store.highest_seq + 1
         self.num_sent = 0
-        if self._queues.current and not evs:
-            self.num_sent = self._send_new(token.flow_control, self.token_rounds, after_token)
+        lingering = self.lingering
+        lingering.visit(incoming_seq != self._last_seq)
+        self.keeper.visited()
+        quota = self._flow.quota(token.flow_control)
+        queue = self._queues.current
+        if queue and not evs:
+            self.num_sent = self._send_new(
+                quota,
+                self.token_rounds,
+                None if len(queue) == 1 and lingering.likely() else after_token,
+                now,
+            )
         token.flow_control = self._flow.contribute(token.flow_control, self.num_sent, num_retrans)
 
         if store.my_aru < store.highest_seq:
@@ -318,6 +334,20 @@ class TokenMachine:
         self._held = leader and self.idle()
         if self._held:
             counters.tokens_held += 1
+        elif (
+            lingering.willing(now)
+            and not after_token
+            and not asked
+            and not kept
+            and retrans <= 1
+            and token.aru_last_id == me
+            and my_aru == store.highest_seq
+            and not queue
+            and quota > self.num_sent
+            and self._membership.state is _OP
+        ):
+            counters.tokens_lingered += 1
+            lingering.begin(now, quota - self.num_sent)
         else:
             datagram = token.encode()
             self._network.send_token(datagram)
@@ -352,13 +382,17 @@ class TokenMachine:
         self._last_aru = token.aru
         return True
 
-    def _send_new(self, flow_control: int, token_round: int, after_token: list[bytes]) -> int:
+    def _send_new(
+        self, allowed: int, token_round: int, after_token: list[bytes] | None, now: float
+    ) -> int:
         """Number and send new packets; those that follow the token go to ``after_token``.
 
         Args:
-            flow_control: of the token.
+            allowed: most that flow control allows.
             token_round: rounds handled before the one of this token.
-            after_token: collects what is to be sent once the token has left.
+            after_token: collects what is to be sent once the token has left; None:
+                everything is sent before it.
+            now: seconds on the engine's clock.
 
         Returns:
             How many were numbered.
@@ -368,15 +402,13 @@ class TokenMachine:
         flow = self._flow
         if store.highest_seq > store.aru + MAX_SEQ_GAP:
             return 0
-        allowed = min(
-            flow.quota(flow_control), store.last_discarded + MAX_PACKETS - store.highest_seq
-        )
+        allowed = min(allowed, store.last_discarded + MAX_PACKETS - store.highest_seq)
         if allowed <= 0:
             return 0
         made = self._queues.make_packets(allowed)
         num_sent = len(made)
         before = num_sent
-        if flow.accelerated:
+        if flow.accelerated and after_token is not None:
             before = max(0, num_sent - max(0, flow.accelerated_window))
         identity = self._identity
         me = identity.me
@@ -385,11 +417,14 @@ class TokenMachine:
         packets = store.packets
         send: Callable[[bytes], None] = self._network.send_to_all
         number = store.highest_seq
+        safe = False
         for position, (packet_type, fragments) in enumerate(made):
             number += 1
-            if position == before:
+            if position == before and after_token is not None:
                 token_round += 1
                 send = after_token.append
+            if packet_type == _SAFE:
+                safe = True
             datagram = encode_packet(
                 packet_type, me, me, memb_id, number, token_round, conf_hash, fragments
             )
@@ -397,6 +432,8 @@ class TokenMachine:
             send(datagram)
         store.highest_seq = number
         self._counters.packet_sent += num_sent
+        if num_sent:
+            self.lingering.spoke(now, safe)
         return num_sent
 
     # -- hold, hurry, timers --------------------------------------------------
@@ -428,7 +465,7 @@ class TokenMachine:
         )
 
     def hurry(self, proc_id: ProcId) -> bool:
-        """A member (or this daemon) has a message while the ring is idle.
+        """A member (or this daemon) has a message while the ring is idle, or waits for the token.
 
         Returns:
             Whether new packets of this daemon's own went out with the token, so that
@@ -436,6 +473,10 @@ class TokenMachine:
 
         """
         view = self._membership.active
+        if self.lingering.active:
+            if proc_id in view.members:
+                self._pass_on()
+            return False
         if view.leader == self._identity.me and proc_id in view.members and self.idle():
             self.quiet = 0
             return self._release()
@@ -448,34 +489,65 @@ class TokenMachine:
         if membership.token_alive and view.leader == self._identity.me and len(view.members) > 1:
             self._release()
 
+    def linger_timer(self) -> None:
+        """The token may have waited long enough."""
+        if self.lingering.active and not self.lingering.still(self._timers.now):
+            self._pass_on()
+
+    def go_on(self) -> bool:
+        """Send what has been submitted while the token lingers; whether anything was sent."""
+        token = self._last
+        if token is None or not self.runs():
+            return False
+        lingering = self.lingering
+        sent = self._visit_longer(token, lingering.allowance, None, self._timers.now)
+        lingering.allowance -= sent
+        if self._queues.current or not lingering.goes_on(self._timers.now):
+            self._pass_on()
+        return sent > 0
+
+    def _pass_on(self) -> None:
+        """Send the token that has lingered, for the first time."""
+        self.lingering.end()
+        if self._last is not None and self._membership.token_alive:
+            self._network.send_token(self._last.encode())
+
     def _release(self) -> bool:
         """Let the token go; tells whether new packets went with it."""
         self._counters.token_hurry += 1
         self._last_retrans = (self._last_retrans + 1) & 15
         self._timers.start(Timer.HURRY, self._identity.hurry_timeout)
-        if self._held and self._queues.current and self._last is not None:
-            return self._visit_longer(self._last)
-        self._send_again()
-        return False
-
-    def _visit_longer(self, token: Token) -> bool:
-        """Go on with the visit of a token that was kept, which left everything stable."""
-        store = self._store
+        token = self._last
         after_token: list[bytes] = []
-        num_sent = self._send_new(token.flow_control, self.token_rounds - 1, after_token)
-        if num_sent:
-            self.quiet = 0  # the others count, too: they send a HURRY only after two quiet visits
-            store.extend()
-            self.first_new = store.highest_seq - num_sent + 1
-            self.num_sent = num_sent
-            token.flow_control = self._flow.contribute(token.flow_control, num_sent, 0)
-            token.aru = self._last_aru = store.my_aru
-            token.aru_last_id = self._identity.me
-            token.seq = self._last_seq = store.highest_seq
+        sent = 0
+        if self._held and self._queues.current and token is not None:
+            sent = self._visit_longer(
+                token, self._flow.quota(token.flow_control), after_token, self._timers.now
+            )
         self._send_again()
         for packet in after_token:
             self._network.send_to_all(packet)
-        return num_sent > 0
+        return sent > 0
+
+    def _visit_longer(
+        self, token: Token, allowed: int, after_token: list[bytes] | None, now: float
+    ) -> int:
+        """Go on with the visit of a token that was kept, when nobody lacked anything."""
+        store = self._store
+        flow = self._flow
+        sent = self._send_new(allowed, self.token_rounds - 1, after_token, now)
+        if sent:
+            self.quiet = 0  # the others count, too: they send a HURRY only after two quiet visits
+            store.extend()
+            self.first_new = store.highest_seq - sent + 1
+            self.num_sent = sent
+            token.flow_control = flow.contribute(
+                token.flow_control, flow.last_num_sent + sent, flow.last_num_retrans
+            )
+            token.aru = self._last_aru = store.my_aru
+            token.aru_last_id = self._identity.me
+            token.seq = self._last_seq = store.highest_seq
+        return sent
 
     def _send_again(self) -> None:
         """Send the last token again, without its requests."""
@@ -483,6 +555,7 @@ class TokenMachine:
         if token is None:
             return
         self._held = False
+        self.lingering.end()
         token.type = self._last_arq << ARQ_SHIFT | self._last_retrans << RETRANS_SHIFT
         token.requests = ()
         datagram = token.encode()
