@@ -33,14 +33,14 @@ WITHOUT = {"develop", "editable_wheel", "dist_info", "egg_info", "sdist"}
 HOT = {
     "wire": "byteorder constants datagram errors identifiers message packet token",
     "engine/ring": (
-        "assembly counters delivery flow identity lingering packet_store packing reception recovery "
-        "retransmission token_machine token_visit"
+        "assembly counters delivery flow identity lingering packet_store packing reception "
+        "recovery retransmission token_machine token_visit"
     ),
     "engine/groups": "layer names routing telling",
     "engine": (
         "interfaces local_ring node ring_interfaces ring_stack routing session_output "
-        "session_validation sessions sessions_admission sessions_pace sessions_serving sessions_state timers trace "
-        "traced_node"
+        "session_validation sessions sessions_admission sessions_pace sessions_serving "
+        "sessions_state timers trace traced_node"
     ),
     "daemon": "batch_receive batch_send datagrams host hub stream",
 }

@@ -88,10 +88,8 @@ class Lingering:
             self._safe = SAFE_VISITS
 
     def willing(self, now: float) -> bool:
-        """Tell whether the token should linger, so far as that depends on this daemon's messages."""
-        return (
-            self._row >= self._needed and not self._safe and now - self._spoken_at <= PATIENCE
-        )
+        """Tell whether the token should linger, going by this daemon's messages."""
+        return self._row >= self._needed and not self._safe and now - self._spoken_at <= PATIENCE
 
     def likely(self) -> bool:
         """Tell whether it should if one more message is sent now, soon after the last one."""
