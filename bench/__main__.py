@@ -39,8 +39,9 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         type=parse_kind,
         metavar="[NAME=]SPEC[,SPEC...]",
-        help="txspread, upstream:PREFIX, address:HOST:PORT, or 'command:WORDS' with {config} and "
-        "{name}; several SPECs make mixed rings.  Default: txspread",
+        help="txspread, without:STEP (plain txspread that lacks something; see bench/without.py), "
+        "upstream:PREFIX, address:HOST:PORT, or 'command:WORDS' with {config} and {name}; several "
+        "SPECs make mixed rings.  Default: txspread",
     )
     parser.add_argument("--base", help="kind that ratios refer to (default: the first)")
     sets = parser.add_argument_group("what is measured")

@@ -48,9 +48,9 @@ class Kind:
 def parse_kind(text: str) -> Kind:
     """Read ``NAME=SPEC[,SPEC...]``, or ``SPEC`` alone.
 
-    A SPEC is ``txspread``, ``upstream:PREFIX``, ``address:HOST:PORT`` or
-    ``command:SHELL WORDS`` with ``{config}`` and ``{name}``.  Several make a mixed
-    ring, its daemons taken from them in turn.
+    A SPEC is ``txspread``, ``without:STEP`` (:mod:`bench.without`), ``upstream:PREFIX``,
+    ``address:HOST:PORT`` or ``command:SHELL WORDS`` with ``{config}`` and ``{name}``.
+    Several make a mixed ring, its daemons taken from them in turn.
 
     Raises:
         ValueError: it is none of these.
@@ -68,6 +68,9 @@ def _parse_spec(text: str) -> Spec:
     if word == "txspread" and not rest:
         state = ("--state-directory", "{directory}")
         return Spec((sys.executable, "-m", "txspread", *arguments, *state))
+    if word == "without" and rest:
+        state = ("--state-directory", "{directory}")
+        return Spec((sys.executable, "-m", "bench.without", rest, *arguments, *state))
     if word == "upstream" and rest:
         return Spec((str(Path(rest) / "sbin" / "spread"), *arguments))
     if word == "address" and rest:
@@ -75,7 +78,9 @@ def _parse_spec(text: str) -> Spec:
         return Spec(address=(host, int(port)))
     if word == "command" and rest:
         return Spec(tuple(shlex.split(rest)))
-    raise ValueError(f"{text!r}: not txspread, upstream:PREFIX, address:HOST:PORT or command:WORDS")
+    raise ValueError(
+        f"{text!r}: not txspread, without:STEP, upstream:PREFIX, address:HOST:PORT or command:WORDS"
+    )
 
 
 @define
