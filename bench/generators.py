@@ -35,6 +35,10 @@ class Generators:
         self._go: Any = RawArray(ctypes.c_uint64, 1)
         self._processes: list[ForkProcess] = []
 
+    def start(self) -> None:
+        """Connect everything, then let the load begin; each kind of load has its own."""
+        raise NotImplementedError
+
     def _spawn(self, function: Any, *arguments: Any) -> None:
         process = _CONTEXT.Process(target=_run, args=(function, *arguments), daemon=True)
         process.start()

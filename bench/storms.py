@@ -16,8 +16,9 @@ import time
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
-from bench.clusters import Cluster, cpu_seconds
+from bench.clusters import Cluster
 from bench.generators import Generators
+from bench.metering import meter
 from bench.shapes import Address, Result, Storm
 from bench.wire import Client, frame_size, unique_name
 from txspread.wire.constants import JOIN_MESS, LEAVE_MESS, MESSAGE_HEADER_SIZE, ServiceType
@@ -170,28 +171,5 @@ def measure_storm(cluster: Cluster, storm: Storm, seconds: float) -> Result:
         RuntimeError, OSError: the daemon or a generator did not play along.
 
     """
-    result = Result()
     load = StormLoad([member.address for member in cluster.members], storm.groups)
-    try:
-        load.start()
-        time.sleep(_WARM_UP)
-        generators = {pid: cpu_seconds(pid) for pid in load.pids()}
-        cpu, count, begin = cluster.cpu(), load.changes(), time.perf_counter()
-        time.sleep(seconds)
-        cpu_after, count_after, end = cluster.cpu(), load.changes(), time.perf_counter()
-        if load.failed():
-            raise RuntimeError("a load generator has ended: " + cluster.log())
-        busy = [(cpu_seconds(pid) - used) / (end - begin) for pid, used in generators.items()]
-    finally:
-        load.stop()
-        # The end of sessions in a thousand groups is work that the next run must not inherit.
-        cluster.settle()
-    done = count_after - count
-    if not done:
-        raise RuntimeError("no change was seen: " + cluster.log())
-    result.rate = done / (end - begin)
-    result.generator_busy = max(busy)
-    if cpu is not None and cpu_after is not None:
-        result.cpu = (cpu_after - cpu) / done * 1e6
-        result.daemon_busy = (cpu_after - cpu) / (end - begin)
-    return result
+    return meter(cluster, load, load.changes, 1, _WARM_UP, seconds)

@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from bench.clusters import Cluster, cpu_seconds
+from bench.clusters import Cluster
 from bench.latency import Probe, percentiles
 from bench.load import Load
+from bench.metering import meter
 from bench.shapes import Address, Result, Workload
 
 WARM_UP = 0.4
@@ -30,32 +31,11 @@ def measure(cluster: Cluster, workload: Workload, seconds: float) -> Result:
         RuntimeError, OSError: the daemon or a generator did not play along.
 
     """
-    result = Result()
     load = _load(cluster, workload)
     receivers = len(cluster.members) * workload.receivers
-    try:
-        load.start()
-        time.sleep(WARM_UP)
-        generators = {pid: cpu_seconds(pid) for pid in load.pids()}
-        cpu, count, begin = cluster.cpu(), load.received(), time.perf_counter()
-        time.sleep(seconds)
-        cpu_after, count_after, end = cluster.cpu(), load.received(), time.perf_counter()
-        if load.failed():
-            raise RuntimeError("a load generator has ended: " + cluster.log())
-        busy = [(cpu_seconds(pid) - used) / (end - begin) for pid, used in generators.items()]
-    finally:
-        load.stop()
-        # Upstream gives what is under way to sessions that have ended to new ones in their place.
-        cluster.settle()
-    delivered = count_after - count
-    if not delivered:
-        raise RuntimeError("nothing was delivered: " + cluster.log())
-    result.rate = delivered / receivers / (end - begin)
-    result.megabytes = result.rate * workload.body / 1e6
-    result.generator_busy = max(busy)
-    if cpu is not None and cpu_after is not None:
-        result.cpu = (cpu_after - cpu) / delivered * 1e6
-        result.daemon_busy = (cpu_after - cpu) / (end - begin)
+    result = meter(cluster, load, load.received, receivers, WARM_UP, seconds)
+    if result.rate is not None:
+        result.megabytes = result.rate * workload.body / 1e6
     return result
 
 

@@ -143,8 +143,10 @@ def test_kinds():
     assert parse_kind("txspread").name == "txspread"
     mixed = parse_kind("mixed=txspread,upstream:/opt/spread")
     assert (mixed.name, len(mixed.specs)) == ("mixed", 2)
+    less = parse_kind("less=without:trains").specs[0].command
+    assert less[1:4] == ("-m", "bench.without", "trains")
     assert parse_kind("there=address:127.0.0.1:4803").external
-    with pytest.raises(ValueError, match="not txspread, upstream:PREFIX"):
+    with pytest.raises(ValueError, match="not txspread, without:STEP, upstream:PREFIX"):
         parse_kind("nonsense")
 
 
