@@ -18,6 +18,7 @@ from txspread.daemon.datagrams import BATCH, DatagramReader, DatagramSocket
 from txspread.daemon.service import SpreadService
 from txspread.daemon.sockets import open_sending_socket
 from txspread.engine.node_interfaces import Channel
+from txspread.wire.packet import cut_train
 
 DATA, TOKEN = Channel.DATA, Channel.TOKEN
 
@@ -46,7 +47,8 @@ def receiving():
 def everything(receiver):
     found = []
     while part := receiver.receive(many=bool(found)):
-        found += part
+        for data, size in part:
+            found += cut_train(data, size) if size else [data]
     return found
 
 
@@ -83,7 +85,7 @@ class TestReceiving:
         many = False
         while part := receiver.receive(many=many):
             assert many or len(part) == 1
-            found += part
+            found += [data for data, _size in part]
             many = not many
         assert found == [b"%d" % number for number in range(40)]
 
@@ -389,6 +391,9 @@ class ReadingEngine:
     def datagrams(self, batch, channel, now):
         for data in batch:
             self.datagram(data, channel, now)
+
+    def train(self, train, size, channel, now):
+        self.datagrams(cut_train(train, size), channel, now)
 
 
 class Watching:

@@ -10,7 +10,7 @@ from membership_recordings import configuration_in, datagrams_in
 from membership_world import configuration_of
 
 from txspread.config.model import Interface, InterfaceType
-from txspread.engine.node_interfaces import Channel
+from txspread.engine.node_interfaces import Channel, OneByOne
 from txspread.engine.routing import ReceptionDrop, Routing, with_routed, without_routed
 from txspread.wire import datagram
 from txspread.wire.identifiers import MembershipId
@@ -25,7 +25,7 @@ RING = MembershipId(A, 5)
 UNKNOWN = 0x01020304
 
 
-class NotedHost:
+class NotedHost(OneByOne):
     def __init__(self):
         self.sent = []
 

@@ -90,8 +90,7 @@ def examined(probe: Probe, datagram: bytes) -> PacketHeader | None:
 def state(probe: Probe) -> dict[str, object]:
     store = probe.ring._store
     return {
-        "held": {number: packet[0] for number, packet in store.packets.items()},
-        "types": {number: packet[1:3] for number, packet in store.packets.items()},
+        "held": {number: (store.get(number), store.datagram(number)) for number in store.held()},
         "my_aru": store.my_aru,
         "highest_seq": store.highest_seq,
         "last_delivered": store.last_delivered,

@@ -57,20 +57,12 @@ from txspread.engine.ring_interfaces import (
 from txspread.wire.constants import WATER_MARK, PacketType
 from txspread.wire.datagram import HURRY
 from txspread.wire.identifiers import ProcId
-from txspread.wire.packet import (
-    HEADER_LE,
-    HEADER_REST_LE,
-    NO_MEMBERSHIP,
-    PacketHeader,
-    encode_bare,
-)
+from txspread.wire.packet import NO_MEMBERSHIP, PacketHeader, encode_bare
 
 _OP: Final = MembershipState.OP
 _EVS: Final = MembershipState.EVS
 _FORM: Final = MembershipState.FORM
 _RELIABLE: Final = int(PacketType.RELIABLE)
-_unpack_header: Final = HEADER_LE.unpack_from
-_unpack_rest: Final = HEADER_REST_LE.unpack_from
 
 _RANK: Final = {
     DeliveryThreshold.NONE: 0,
@@ -234,6 +226,22 @@ class TokenRing:
         if position > start and self._store.my_aru > self._store.last_delivered:
             self._deliver_soon()
         return position
+
+    def data_train(
+        self,
+        train: bytes | memoryview,
+        size: int,
+        now: float,
+        heard: Container[ProcId],
+        refused: int,
+    ) -> int:
+        """Take a train in which everything is as usual; see :meth:`Reception.train`."""
+        if self._membership.state is not _OP or self._alone:
+            return 0
+        count = self._reception.train(train, size, now, heard, refused)
+        if count:
+            self._deliver_soon()
+        return count
 
     def token(self, data: bytes, now: float) -> None:
         """Take one regular token: pass it on, then deliver what it has set free.
