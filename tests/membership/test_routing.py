@@ -126,6 +126,24 @@ def test_a_daemon_alone_in_its_segment_by_configuration_never_broadcasts():
     assert not routing.has_broadcast
 
 
+@pytest.mark.parametrize("me", [B, D])
+def test_a_train_to_everybody_is_its_packets_to_everybody(me):
+    packets = [
+        encode_packet(kind, me, me, RING, number, 3, HASH, [(-1, b"x" * 50)])
+        for number, kind in enumerate((datagram.AGREED, datagram.FIFO, datagram.AGREED))
+    ]
+    routing, host = routing_of(me)
+    routing.send_train_to_all(b"".join(packets), len(packets[0]))
+    single, single_host = routing_of(me)
+    for packet in packets:
+        single.send_to_all(packet)
+    for to in {to for _, to in single_host.sent}:
+        assert [data for data, other in host.sent if other == to] == [
+            data for data, other in single_host.sent if other == to
+        ]
+    assert len(host.sent) == len(single_host.sent)
+
+
 def test_a_shared_segment_is_broadcast_to_although_only_one_of_it_is_up():
     routing, host = routing_of(B, members=(B,))
     routing.send_to_all(data_packet(B))
