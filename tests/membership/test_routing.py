@@ -133,7 +133,7 @@ def test_a_train_to_everybody_is_its_packets_to_everybody(me):
         for number, kind in enumerate((datagram.AGREED, datagram.FIFO, datagram.AGREED))
     ]
     routing, host = routing_of(me)
-    routing.send_train_to_all(b"".join(packets), len(packets[0]))
+    routing.send_train_to_all(bytearray().join(packets), len(packets[0]))
     single, single_host = routing_of(me)
     for packet in packets:
         single.send_to_all(packet)

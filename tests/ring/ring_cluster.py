@@ -205,7 +205,7 @@ class Member:
             if other is not self:
                 self.cluster.put_data(self, other, packet)
 
-    def send_train_to_all(self, train: bytes, size: int) -> None:
+    def send_train_to_all(self, train: bytearray, size: int) -> None:
         for packet in cut_train(train, size):
             self.send_to_all(packet)
 

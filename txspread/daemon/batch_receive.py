@@ -17,7 +17,6 @@ import ctypes
 import errno
 import socket
 import struct
-import sys
 from typing import Final, Protocol, TypeAlias
 
 UDP_GRO: Final = 104
@@ -31,6 +30,7 @@ _HEADER: Final = struct.Struct("@PI4xPNPNi4xI4x")
 """``struct mmsghdr`` on a 64-bit machine."""
 _VECTOR: Final = struct.Struct("@PN")
 _HEADER_SIZE: Final = 64
+_read_int: Final = struct.Struct("@i").unpack_from
 _MSG_DONTWAIT: Final = 0x40
 _LENGTH_WORD: Final = 14
 """Index of ``msg_len`` in a header, in 32-bit words."""
@@ -130,7 +130,7 @@ class BatchReceiver:
             return []
         data = self._space[:count]
         if control:
-            segment = int.from_bytes(control[0][2][:4], sys.byteorder)
+            segment = _read_int(control[0][2])[0]
             if 0 < segment < count:
                 return [(data, segment)]
         return [(data.tobytes(), 0)]

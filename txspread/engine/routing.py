@@ -259,16 +259,20 @@ class Routing:
                 packet = without_routed(packet)
             send(packet, self._own_address)
 
-    def send_train_to_all(self, train: bytes, size: int) -> None:
-        """Little-endian packets of ``size`` bytes each, ROUTED clear, as :meth:`send_to_all`."""
+    def send_train_to_all(self, train: bytearray, size: int) -> None:
+        """Little-endian packets of ``size`` bytes each, ROUTED clear, as :meth:`send_to_all`.
+
+        ``train`` is given away.
+        """
         send = self._send_train
+        own_address = self._own_address
         if self._routed:
-            routed = bytearray(train)
+            routed = train if own_address is None else bytearray(train)
             routed[::size] = routed[::size].translate(_SET_ROUTED)
             for address in self._routed:
                 send(routed, size, address)
-        if self._own_address is not None:
-            send(train, size, self._own_address)
+        if own_address is not None:
+            send(train, size, own_address)
 
     def send_to_segment(self, segment: int, packet: bytes) -> None:
         """To one segment by its index; nothing leaves if nobody would hear it."""

@@ -103,7 +103,9 @@ class Sending:
             for at in range(count):
                 store.put(number + at, head, bodies[at])
         store.highest_seq = number + count - 1
-        self._network.send_train_to_all(train_layout(size, count).pack(*parts), size)
+        train = bytearray(size * count)
+        train_layout(size, count).pack_into(train, 0, *parts)
+        self._network.send_train_to_all(train, size)
 
     def _head(
         self, packet_type: int, token_round: int, data_len: int, index: int, length: int
