@@ -9,7 +9,7 @@ import pytest
 from txspread.engine.ring.packet_store import NO_FRAGMENTS, NO_HEAD, Body, PacketStore
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId
-from txspread.wire.packet import encode_body, encode_head, encode_packet
+from txspread.wire.packet import encode_body, encode_packet, encode_rest, encode_run
 
 
 def packet(number: int, pieces: int = 1) -> tuple[bytes, Body]:
@@ -17,8 +17,8 @@ def packet(number: int, pieces: int = 1) -> tuple[bytes, Body]:
     fragments = [(-1, text * (10 + piece)) for piece in range(pieces)]
     first = fragments[0][1]
     data = encode_body(fragments)
-    head = encode_head(8, 1, 2, MembershipId(3, 4), 5, 6, len(data), -1, len(first))
-    return head, first if pieces == 1 else fragments
+    run = encode_run(8, 1, 2, MembershipId(3, 4))
+    return run + encode_rest(5, 6, len(data), -1, len(first)), first if pieces == 1 else fragments
 
 
 class Model:

@@ -36,11 +36,14 @@ __all__ = [
     "cut_train",
     "encode_bare",
     "encode_body",
-    "encode_head",
     "encode_packet",
+    "encode_rest",
+    "encode_run",
+    "join_header",
     "read_fragments",
-    "read_head",
     "read_packed",
+    "read_rest",
+    "read_run",
     "read_units",
     "restamp",
     "train_layout",
@@ -278,76 +281,61 @@ def encode_body(fragments: Fragments) -> bytes:
     return fragments[0][1] if len(fragments) == 1 else _join_fragments(fragments, _FRAGMENT_LE)
 
 
-def encode_head(
-    type: int,
-    transmiter_id: ProcId,
-    proc_id: ProcId,
-    memb_id: MembershipId,
-    token_round: int,
-    conf_hash: int,
-    data_len: int,
-    index: int,
-    length: int,
-) -> bytes:
-    """The *head* of a little-endian packet: its header without seq, 36 bytes.
+def encode_run(type: int, transmiter_id: ProcId, proc_id: ProcId, memb_id: MembershipId) -> bytes:
+    """The first :data:`RUN_SIZE` bytes of a little-endian packet's header.
 
-    Packets in a row mostly have the same.  ``index`` and ``length`` are the first
-    fragment's.  Raises :class:`ProtocolError` when a value does not fit its field.
+    Raises :class:`ProtocolError` when a value does not fit its field.
     """
     try:
-        header = HEADER_LE.pack(
-            type | ENDIAN_MARKER,
-            transmiter_id,
-            proc_id,
-            memb_id[0],
-            memb_id[1],
-            0,
-            token_round,
-            conf_hash,
-            data_len,
-            0,
-            index,
-            length,
-        )
+        return _RUN_LE.pack(type | ENDIAN_MARKER, transmiter_id, proc_id, memb_id[0], memb_id[1])
     except struct.error as error:
         raise ProtocolError(str(error)) from None
-    return header[:RUN_SIZE] + header[RUN_SIZE + _SEQ_SIZE :]
+
+
+def encode_rest(token_round: int, conf_hash: int, data_len: int, index: int, length: int) -> bytes:
+    """What stands behind seq in a little-endian header, 16 bytes.
+
+    ``index`` and ``length`` are the first fragment's.  Raises :class:`ProtocolError`
+    when a value does not fit its field.
+    """
+    try:
+        return _REST_LE.pack(token_round, conf_hash, data_len, 0, index, length)
+    except struct.error as error:
+        raise ProtocolError(str(error)) from None
+
+
+def join_header(run: bytes, number: int, rest: bytes) -> bytes:
+    """A whole header of the two parts and seq."""
+    return _CUT_LE.pack(run, number, rest)
 
 
 def with_head(head: bytes, number: int, body: bytes) -> bytes:
-    """The datagram with that head, that seq and what stands behind the header."""
+    """The datagram with that head, that seq and what stands behind the header.
+
+    A *head* is a header without seq, 36 bytes; packets in a row mostly have the same.
+    """
     return _CUT_LE.pack(head[:RUN_SIZE], number, head[RUN_SIZE:]) + body
 
 
-def cut_header(data: bytes | memoryview) -> tuple[bytes, int, bytes]:
+def cut_header(data: bytes | bytearray | memoryview, at: int = 0) -> tuple[bytes, int, bytes]:
     """A little-endian header as (:data:`RUN_SIZE` bytes, seq, the rest).
 
     The first and the last make the packet's head.
     """
-    run, number, rest = _CUT_LE.unpack_from(data)
+    run, number, rest = _CUT_LE.unpack_from(data, at)
     return run, number, rest
 
 
-def read_head(run: bytes, rest: bytes) -> tuple[int, int, int, int, int, int, int, int, int, int]:
-    """The fields of a head that was cut by :func:`cut_header`.
-
-    type, transmiter_id, proc_id, memb_id as two, token_round, conf_hash, data_len,
-    index and length of the first fragment.
-    """
+def read_run(run: bytes) -> tuple[int, int, int, int, int]:
+    """type, transmiter_id, proc_id, and memb_id as two."""
     kind, transmiter_id, proc_id, memb_proc, memb_time = _RUN_LE.unpack(run)
+    return kind, transmiter_id, proc_id, memb_proc, memb_time
+
+
+def read_rest(rest: bytes) -> tuple[int, int, int, int, int]:
+    """token_round, conf_hash, data_len, index and length of the first fragment."""
     token_round, conf_hash, data_len, _, index, length = _REST_LE.unpack(rest)
-    return (
-        kind,
-        transmiter_id,
-        proc_id,
-        memb_proc,
-        memb_time,
-        token_round,
-        conf_hash,
-        data_len,
-        index,
-        length,
-    )
+    return token_round, conf_hash, data_len, index, length
 
 
 def train_layout(size: int, count: int) -> struct.Struct:

@@ -22,7 +22,7 @@ from typing import Final
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.interfaces import OrderedDelivery
 from txspread.engine.ring.counters import RingCounters
-from txspread.engine.ring.packet_store import Body, originator_of, type_of
+from txspread.engine.ring.packet_store import FROM, TO, Body, originator_of, type_of
 from txspread.wire.constants import MESSAGE_HEADER_SIZE, PacketType
 from txspread.wire.identifiers import MembershipId, ProcId, format_address
 
@@ -58,8 +58,8 @@ class Assembly:
         self.upper = upper
         self._counters = counters
         self._alarms = alarms
-        self.partial: dict[ProcId, list[bytes]] = {}
-        """The fragments of open messages by originator."""
+        self.partial: dict[bytes, list[bytes]] = {}
+        """The fragments of open messages by originator, as it stands in a head."""
 
     def deliver(self, head: bytes, body: Body) -> None:
         """Hand up the messages that this packet completes, in their order."""
@@ -75,16 +75,14 @@ class Assembly:
                 return
             body = [(-1, body)]
         if body[0][0] == -1 and (
-            not self.partial
-            or originator_of(head) not in self.partial
-            or type_of(head) == _RELIABLE
+            not self.partial or head[FROM:TO] not in self.partial or type_of(head) == _RELIABLE
         ):
             if len(body) == 1:
                 messages.append(body[0][1])
             else:
                 messages += [fragment for _index, fragment in body]
         else:
-            self._continue(originator_of(head), body, messages)
+            self._continue(head, body, messages)
 
     def hand_up(self, messages: list[bytes], packets: int) -> None:
         """Hand up what was gathered from so many packets."""
@@ -93,10 +91,11 @@ class Assembly:
             self.upper.on_messages(messages)
 
     def _continue(
-        self, proc_id: ProcId, fragments: list[tuple[int, bytes]], messages: list[bytes]
+        self, head: bytes, fragments: list[tuple[int, bytes]], messages: list[bytes]
     ) -> None:
         index, fragment = fragments[0]
-        parts = self.partial.pop(proc_id, None)
+        originator = head[FROM:TO]
+        parts = self.partial.pop(originator, None)
         if parts is None:
             parts = []
         expected = len(parts) + 1
@@ -106,7 +105,7 @@ class Assembly:
                 Category.PROTOCOL,
                 Priority.ERROR,
                 "Deliver_packet: sequence error from %s: sec is %d, should be %d; message dropped",
-                format_address(proc_id),
+                format_address(originator_of(head)),
                 index,
                 expected,
             )
@@ -114,7 +113,7 @@ class Assembly:
         if abs(index) == len(parts) + 1:
             parts.append(fragment)
             if index > 0:
-                self.partial[proc_id] = parts
+                self.partial[originator] = parts
             else:
                 message = fragment if index == -1 else b"".join(parts)
                 if len(message) >= MESSAGE_HEADER_SIZE:

@@ -41,6 +41,9 @@ NOT_PLAIN: Final = int(PacketType.RELIABLE | PacketType.SAFE)
 """Type bits of packets whose body is always given as fragments."""
 NO_HEAD: Final = b""
 """The head of a number that nobody holds (recovery only), and of one that is not here."""
+FROM: Final = 8
+TO: Final = 12
+"""Where the originator's id begins and ends in a head."""
 NO_FRAGMENTS: Final[Fragments] = []
 
 
@@ -51,7 +54,7 @@ def type_of(head: bytes) -> int:
 
 def originator_of(head: bytes) -> ProcId:
     """Who made the packet of that head."""
-    return int.from_bytes(head[8:12], "little")
+    return int.from_bytes(head[FROM:TO], "little")
 
 
 class PacketStore:
@@ -141,9 +144,9 @@ class PacketStore:
         else:
             self.ahead[number] = (head, body)
 
-    def put_train(self, head: bytes, bodies: list[Body]) -> None:
-        """Hold packets of one head that continue the lists; ``my_aru`` stays."""
-        self.heads += [head] * len(bodies)
+    def put_train(self, heads: list[bytes], bodies: list[Body]) -> None:
+        """Hold packets that continue the lists; ``my_aru`` stays."""
+        self.heads += heads
         self.bodies += bodies
 
     def extend(self) -> None:

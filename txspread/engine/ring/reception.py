@@ -40,8 +40,9 @@ from txspread.wire.packet import (
     cut_header,
     encode_packet,
     read_fragments,
-    read_head,
     read_packed,
+    read_rest,
+    read_run,
     train_layout,
 )
 
@@ -199,12 +200,14 @@ class Reception:
                 break
             run, number, rest = cut_header(data)
             if rest != known_rest or run != known_run or size != known_size:
-                packet_type, index, length, early_token = self._usual(
-                    run, rest, size, heard, refused
-                )
-                if not packet_type:
+                if run != known_run:
+                    packet_type = self._usual_run(run, heard, refused)
+                    if not packet_type:
+                        break
+                    known_run = run
+                index, length, early_token = self._usual_rest(run, rest, size)
+                if not index:
                     break
-                known_run = run
                 known_rest = rest
                 known_size = size
                 head = run + rest
@@ -235,7 +238,7 @@ class Reception:
         """Take the packets of a train if they are as usual, alike, and continue what is held.
 
         See :meth:`packets`; here all are looked at as one.  Their numbers follow each
-        other from the first that is not held, and the rest of their headers is the same.
+        other from the first that is not held, and one daemon has sent them in a row.
 
         Args:
             train: datagrams as received, one behind the other; not kept.
@@ -245,8 +248,8 @@ class Reception:
             refused: likewise.
 
         Returns:
-            How many packets were taken from its start: none, or all that have ``size``
-            bytes.
+            How many packets were taken from its start: none, all that have ``size``
+            bytes, or all.
 
         """
         store = self._store
@@ -258,51 +261,60 @@ class Reception:
         last = number + count - 1
         if number != first + len(store.bodies) + 1 or last > first + MAX_PACKETS:
             return 0
-        packet_type, index, length, hasten = self._usual(run, rest, size, heard, refused)
-        if not packet_type:
+        packet_type = self._usual_run(run, heard, refused)
+        index, length, hasten = self._usual_rest(run, rest, size)
+        if not packet_type or not index:
             return 0
         parts = train_layout(size, count).unpack_from(train)
-        if (
-            parts[::4] != (run,) * count
-            or parts[2::4] != (rest,) * count
-            or parts[1::4] != tuple(range(number, last + 1))
-        ):
+        if parts[::4] != (run,) * count or parts[1::4] != tuple(range(number, last + 1)):
             return 0
-        bodies: list[Body] = list(parts[3::4])
-        if index != -1 or length != size - PACKET_HEADER_SIZE or packet_type & NOT_PLAIN:
+        head = run + rest
+        if parts[2::4] == (rest,) * count:
+            heads = [head] * count
+            bodies: list[Body] = list(parts[3::4])
+            if index != -1 or length != size - PACKET_HEADER_SIZE or packet_type & NOT_PLAIN:
+                for place in range(count):
+                    body = _body(parts[4 * place + 3], packet_type, index, length)
+                    if body is None:
+                        return 0
+                    bodies[place] = body
+            elif length < MIN_MESSAGE_SIZE:
+                return 0
+        else:
+            heads = []
+            bodies = []
             for place in range(count):
+                next_rest = parts[4 * place + 2]
+                if next_rest != rest:
+                    rest = next_rest
+                    index, length, early_token = self._usual_rest(run, rest, size)
+                    hasten = hasten or early_token
+                    head = run + rest
                 body = _body(parts[4 * place + 3], packet_type, index, length)
                 if body is None:
                     return 0
-                bodies[place] = body
-        elif length < MIN_MESSAGE_SIZE:
-            return 0
-        store.put_train(run + rest, bodies)
+                heads.append(head)
+                bodies.append(body)
+        at = count * size
+        left = len(train) - at
+        if left >= PACKET_HEADER_SIZE and last < first + MAX_PACKETS:
+            next_run, number, rest = cut_header(train, at)
+            if next_run == run and number == last + 1:
+                index, length, early_token = self._usual_rest(run, rest, left)
+                body = _body(bytes(train[at + PACKET_HEADER_SIZE :]), packet_type, index, length)
+                if body is not None:
+                    hasten = hasten or early_token
+                    heads.append(run + rest)
+                    bodies.append(body)
+                    count += 1
+                    last = number
+        store.put_train(heads, bodies)
         self._taken(count, max(last, store.highest_seq), hasten, now)
         return count
 
-    def _usual(
-        self, run: bytes, rest: bytes, size: int, heard: Container[ProcId], refused: int
-    ) -> tuple[int, int, int, bool]:
-        """Examine the head of a packet of ``size`` bytes.
-
-        Returns:
-            Packet type (0 if something is not as usual), index and length of the first
-            fragment, and whether the token may be here already.
-
-        """
-        (
-            kind,
-            transmiter_id,
-            proc_id,
-            memb_proc,
-            memb_time,
-            token_round,
-            conf_hash,
-            data_len,
-            index,
-            length,
-        ) = read_head(run, rest)
+    def _usual_run(self, run: bytes, heard: Container[ProcId], refused: int) -> int:
+        """Examine the first part of a header; its packet type, 0 if it is not as usual."""
+        kind, transmiter_id, proc_id, memb_proc, memb_time = read_run(run)
         identity = self._identity
         ring = identity.installed_id
         if (
@@ -311,19 +323,28 @@ class Reception:
             or memb_time != ring[1]
             or transmiter_id not in heard
             or proc_id not in identity.members
-            or conf_hash != identity.conf_hash
-            or data_len != size - PACKET_HEADER_SIZE
         ):
-            return 0, 0, 0, False
+            return 0
+        return kind & REGULAR
+
+    def _usual_rest(self, run: bytes, rest: bytes, size: int) -> tuple[int, int, bool]:
+        """Examine what follows seq in the header of a datagram of ``size`` bytes.
+
+        Returns:
+            Index (0 if something is not as usual) and length of the first fragment, and
+            whether the token may be here already.
+
+        """
+        token_round, conf_hash, data_len, index, length = read_rest(rest)
+        if conf_hash != self._identity.conf_hash or data_len != size - PACKET_HEADER_SIZE:
+            return 0, 0, False
         machine = self._machine
-        return (
-            kind & REGULAR,
-            index,
-            length,
+        hasten = (
             token_round > machine.received_token_rounds
-            and transmiter_id == machine.predecessor
-            and self._flow.accelerated,
+            and self._flow.accelerated
+            and read_run(run)[1] == machine.predecessor
         )
+        return index, length, hasten
 
     def _taken(self, count: int, highest: int, hasten: bool, now: float) -> None:
         """What follows from having taken ``count`` usual packets."""
@@ -345,9 +366,11 @@ class Reception:
 
 def _body(body: bytes, packet_type: int, index: int, length: int) -> Body | None:
     """What is held of a usual packet's body; None if it must not be held."""
+    if not index:
+        return None
     if length == len(body):
         if not -MAX_FRAGMENTS <= index <= MAX_FRAGMENTS or (
-            length < MIN_MESSAGE_SIZE if index == -1 else not index
+            index == -1 and length < MIN_MESSAGE_SIZE
         ):
             return None
         if index == -1 and not packet_type & NOT_PLAIN:

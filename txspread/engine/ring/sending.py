@@ -1,13 +1,12 @@
 """Giving packets their numbers, and sending them.
 
-Packets of one whole message each, of one type and size, are numbered, joined and sent
-as one train; each other packet by itself.  What is held of a packet is not what is
-sent: it shares its head with its neighbours and its body is the message itself.
+Packets of one size, and a shorter one behind them, leave as one train.  What is held of
+a packet is not what is sent: mostly it shares its head with its neighbours, and its
+body is the message itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from txspread.engine.ring.identity import Identity
@@ -15,11 +14,11 @@ from txspread.engine.ring.packet_store import Body, PacketStore
 from txspread.engine.ring_interfaces import Network
 from txspread.wire.packet import (
     PACKET_HEADER_SIZE,
-    RUN_SIZE,
     encode_body,
-    encode_head,
+    encode_rest,
+    encode_run,
+    join_header,
     train_layout,
-    with_head,
 )
 
 
@@ -30,6 +29,9 @@ class Sending:
         self._identity = identity
         self._store = store
         self._network = network
+        self._run_type = 0
+        self._run_ring = identity.installed_id
+        self._run_bytes = b""
 
     def send(
         self, made: list[tuple[int, Body]], before: int, token_round: int, after: list[bytes]
@@ -43,7 +45,6 @@ class Sending:
             after: gets the packets that leave behind the token.
 
         """
-        count = len(made)
         position = 0
         while position < before:
             packet_type, body = made[position]
@@ -60,66 +61,105 @@ class Sending:
                         break
                     end += 1
             if end - position > 1:
-                self._send_train(
-                    packet_type, [made[at][1] for at in range(position, end)], token_round
+                self._send_alike(
+                    packet_type, [body for _type, body in made[position:end]], token_round
                 )
             else:
-                self._send_one(packet_type, body, token_round, self._network.send_to_all)
+                end = self._send_mixed(made, position, before, token_round)
             position = end
-        while position < count:
-            packet_type, body = made[position]
-            self._send_one(packet_type, body, token_round + 1, after.append)
-            position += 1
+        for packet_type, body in made[before:]:
+            parts: list[bytes] = []
+            self._number(packet_type, body, token_round + 1, parts)
+            after.append(b"".join(parts))
 
-    def _send_one(
-        self, packet_type: int, body: Body, token_round: int, send: Callable[[bytes], None]
-    ) -> None:
-        store = self._store
-        number = store.highest_seq + 1
-        if isinstance(body, bytes):
-            data = body
-            index, length = -1, len(body)
-        else:
-            data = encode_body(body)
-            index, length = body[0][0], len(body[0][1])
-        head = self._head(packet_type, token_round, len(data), index, length)
-        store.put(number, head, body)
-        store.highest_seq = number
-        send(with_head(head, number, data))
-
-    def _send_train(self, packet_type: int, bodies: list[Body], token_round: int) -> None:
+    def _send_alike(self, packet_type: int, bodies: list[Body], token_round: int) -> None:
+        """Send whole messages of one size and type as a train."""
         store = self._store
         number = store.highest_seq + 1
         count = len(bodies)
         length = len(bodies[0])
-        head = self._head(packet_type, token_round, length, -1, length)
-        parts: list[Any] = [head[:RUN_SIZE], 0, head[RUN_SIZE:], b""] * count
-        parts[1::4] = range(number, number + count)
-        parts[3::4] = bodies
-        size = length + PACKET_HEADER_SIZE
+        run = self._run(packet_type)
+        rest = encode_rest(token_round, self._identity.conf_hash, length, -1, length)
+        head = run + rest
+        fields: list[Any] = [run, 0, rest, b""] * count
+        fields[1::4] = range(number, number + count)
+        fields[3::4] = bodies
         if store.highest_seq == store.last_discarded + len(store.bodies):
-            store.put_train(head, bodies)
+            store.put_train([head] * count, bodies)
         else:
             for at in range(count):
                 store.put(number + at, head, bodies[at])
         store.highest_seq = number + count - 1
+        size = length + PACKET_HEADER_SIZE
         train = bytearray(size * count)
-        train_layout(size, count).pack_into(train, 0, *parts)
+        train_layout(size, count).pack_into(train, 0, *fields)
         self._network.send_train_to_all(train, size)
 
-    def _head(
-        self, packet_type: int, token_round: int, data_len: int, index: int, length: int
-    ) -> bytes:
+    def _send_mixed(
+        self, made: list[tuple[int, Body]], start: int, before: int, token_round: int
+    ) -> int:
+        """Send a train of packets of one size, up to the first shorter one.
+
+        Returns:
+            The position of the first packet that is not in it.
+
+        """
+        parts: list[bytes] = []
+        size = 0
+        position = start
+        while position < before:
+            packet_type, body = made[position]
+            if position > start and _size_of(body) > size:
+                break
+            length = self._number(packet_type, body, token_round, parts)
+            position += 1
+            if position == start + 1:
+                size = length
+            elif length < size:
+                break
+        if position - start > 1:
+            self._network.send_train_to_all(bytearray().join(parts), size + PACKET_HEADER_SIZE)
+        else:
+            self._network.send_to_all(b"".join(parts))
+        return position
+
+    def _number(self, packet_type: int, body: Body, token_round: int, parts: list[bytes]) -> int:
+        """Hold a packet and add its header and body to ``parts``; the body's length."""
+        store = self._store
+        number = store.highest_seq + 1
+        if isinstance(body, bytes):
+            data = body
+            index = -1
+            first_length = len(body)
+        else:
+            data = encode_body(body)
+            index = body[0][0]
+            first_length = len(body[0][1])
+        run = self._run(packet_type)
+        length = len(data)
+        rest = encode_rest(token_round, self._identity.conf_hash, length, index, first_length)
+        store.put(number, run + rest, body)
+        store.highest_seq = number
+        parts.append(join_header(run, number, rest))
+        parts.append(data)
+        return length
+
+    def _run(self, packet_type: int) -> bytes:
+        """The first part of the headers of this daemon's packets."""
         identity = self._identity
-        me = identity.me
-        return encode_head(
-            packet_type,
-            me,
-            me,
-            identity.installed_id,
-            token_round,
-            identity.conf_hash,
-            data_len,
-            index,
-            length,
-        )
+        memb_id = identity.installed_id
+        if packet_type != self._run_type or memb_id != self._run_ring:
+            self._run_type = packet_type
+            self._run_ring = memb_id
+            self._run_bytes = encode_run(packet_type, identity.me, identity.me, memb_id)
+        return self._run_bytes
+
+
+def _size_of(body: Body) -> int:
+    """Bytes that a body takes in a packet."""
+    if isinstance(body, bytes):
+        return len(body)
+    size = len(body[0][1])
+    for _index, data in body[1:]:
+        size = ((size + 3) & ~3) + 4 + len(data)
+    return size
