@@ -34,7 +34,7 @@ HOT = {
     "wire": "byteorder constants datagram errors identifiers message packet token",
     "engine/ring": (
         "assembly counters delivery flow identity lingering packet_store packing reception "
-        "recovery retransmission token_machine token_visit"
+        "recovery retransmission sending token_machine token_visit"
     ),
     "engine/groups": "layer names routing telling",
     "engine": (

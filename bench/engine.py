@@ -32,13 +32,17 @@ _STEP = 50e-6
 """Seconds by which the nodes' clock moves with every turn."""
 
 
+Datagrams = deque[tuple[bytes | bytearray, int]]
+"""What waits at a socket: a datagram and 0, or a train and the size at which to cut it."""
+
+
 class EngineHost:
     """One node, its two sockets and its clients' transports."""
 
     def __init__(self, world: World, configuration: Configuration, number: int) -> None:
         self.world = world
-        self.data: deque[bytes] = deque()
-        self.tokens: deque[bytes] = deque()
+        self.data: Datagrams = deque()
+        self.tokens: Datagrams = deque()
         me = configuration.daemons[number]
         self.node = Node(
             configuration, me, self, SilentAlarms(), lambda: 0.5, world.now, last_time_used=1000
@@ -46,7 +50,11 @@ class EngineHost:
 
     def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
         """Put a datagram where its receiver finds it."""
-        self.world.sockets[address].append(data)
+        self.world.sockets[address].append((data, 0))
+
+    def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
+        """Likewise, a train."""
+        self.world.sockets[address].append((train, size))
 
     def pause_accepting(self) -> None:
         """Nobody connects."""
@@ -71,11 +79,20 @@ class EngineHost:
         if due is not None and due <= now:
             node.timer(now)
         data, tokens = self.data, self.tokens
-        if data:
-            node.datagrams(list(data), Channel.DATA, now)
-            data.clear()
+        batch: list[bytes] = []
+        while data:
+            received, size = data.popleft()
+            if not size:
+                batch.append(bytes(received))
+                continue
+            if batch:
+                node.datagrams(batch, Channel.DATA, now)
+                batch = []
+            node.train(received, size, Channel.DATA, now)
+        if batch:
+            node.datagrams(batch, Channel.DATA, now)
         if tokens:
-            node.datagram(tokens.popleft(), Channel.TOKEN, now)
+            node.datagram(bytes(tokens.popleft()[0]), Channel.TOKEN, now)
         node.end_of_turn(now)
 
 
@@ -129,7 +146,7 @@ class World:
             ]
         self.now = 1000.0
         configuration = parse("\n".join(text) + "\n")
-        self.sockets: dict[tuple[str, int], deque[bytes]] = {}
+        self.sockets: dict[tuple[str, int], Datagrams] = {}
         self.hosts = [EngineHost(self, configuration, number) for number in range(size)]
         for host, daemon in zip(self.hosts, configuration.daemons, strict=True):
             self.sockets[daemon.address, daemon.port] = host.data

@@ -18,6 +18,7 @@ from txspread.daemon.datagrams import BATCH, DatagramReader, DatagramSocket
 from txspread.daemon.service import SpreadService
 from txspread.daemon.sockets import open_sending_socket
 from txspread.engine.node_interfaces import Channel
+from txspread.wire.packet import cut_train
 
 DATA, TOKEN = Channel.DATA, Channel.TOKEN
 
@@ -46,7 +47,8 @@ def receiving():
 def everything(receiver):
     found = []
     while part := receiver.receive(many=bool(found)):
-        found += part
+        for data, size in part:
+            found += cut_train(data, size) if size else [data]
     return found
 
 
@@ -83,7 +85,7 @@ class TestReceiving:
         many = False
         while part := receiver.receive(many=many):
             assert many or len(part) == 1
-            found += part
+            found += [data for data, _size in part]
             many = not many
         assert found == [b"%d" % number for number in range(40)]
 
@@ -217,6 +219,40 @@ class TestSending:
             sender.send(bytes(30_000), A)
         sender.flush()
         assert [len(group) for group, _ in recording.sent] == [2, 2]
+
+    def test_a_train_that_comes_as_one_leaves_as_one_in_its_place(self, sender, recording):
+        sender.send(b"1", A)
+        sender.send(b"2", A)
+        sender.send_train(b"333444555", 3, A)
+        sender.send_train(b"6677", 2, B)
+        sender.send(b"8", A)
+        sender.send(b"token", SUCCESSOR)
+        assert recording.sent == [
+            ([b"1", b"2"], A),
+            ([b"333444555"], A),
+            ([b"8"], A),
+            ([b"6677"], B),
+            ([b"token"], SUCCESSOR),
+        ]
+
+    def test_a_long_train_is_divided(self, sender, recording):
+        packets = [b"%04d" % number for number in range(100)]
+        sender.send_train(b"".join(packets), 4, A)
+        sender.flush()
+        parts = [b"".join(group) for group, _ in recording.sent]
+        assert b"".join(parts) == b"".join(packets)
+        assert [len(part) // 4 for part in parts] == [MAX_TRAIN, MAX_TRAIN, 12]
+
+    def test_a_train_is_cut_where_none_are_taken(self, sender, recording):
+        recording.train_error = errno.EIO
+        sender.send_train(b"112233", 2, A)
+        sender.send_train(b"44556", 2, A)
+        sender.flush()
+        assert recording.sent == [([part], A) for part in (b"11", b"22", b"33", b"44", b"55", b"6")]
+
+    def test_a_train_for_the_token_port_leaves_at_once(self, sender, recording):
+        sender.send_train(b"1122", 2, SUCCESSOR)
+        assert recording.sent == [([b"11"], SUCCESSOR), ([b"22"], SUCCESSOR)]
 
     def test_the_collection_is_bounded(self, sender, recording):
         for number in range(1000):
@@ -390,6 +426,9 @@ class ReadingEngine:
         for data in batch:
             self.datagram(data, channel, now)
 
+    def train(self, train, size, channel, now):
+        self.datagrams(cut_train(train, size), channel, now)
+
 
 class Watching:
     """A hub that only notes what it is given."""
@@ -416,6 +455,37 @@ def reading():
             lambda: faults.append(1),
         )
         yield engine, reader, data.getsockname(), token.getsockname(), faults
+
+
+def test_trains_and_single_datagrams_reach_the_engine_in_order(reading, sending):
+    engine, reader, data, _, faults = reading
+    sender = BatchSender(sending, [])
+    expected = []
+    for number in range(6):
+        for length in (3, 3, 3, 1) if number % 2 else (5,):
+            expected.append(b"%d" % number * length)
+            sender.send(expected[-1], data)
+        sender.flush()
+    sender.send_train(b"112233raise455", 5, data)
+    sender.send(b"last", data)
+    sender.flush()
+    turn(reader)
+    assert engine.seen == [
+        (DATA, part) for part in [*expected, b"11223", b"3rais", b"e455", b"last"]
+    ]
+    assert faults == []
+    assert reader.received == len(expected) + 4
+
+
+def test_a_fault_in_a_train_costs_the_rest_of_it(reading, sending):
+    engine, reader, data, _, faults = reading
+    sender = BatchSender(sending, [])
+    sender.send_train(b"first" + b"raise" + b"third", 5, data)
+    sender.flush()
+    sending.sendto(b"next", data)
+    turn(reader)
+    assert engine.seen[-1] == (DATA, b"next")
+    assert faults == [1]
 
 
 class TestPriority:

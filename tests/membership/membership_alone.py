@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.membership import Membership
 from txspread.engine.membership.roster import ring_of
+from txspread.engine.node_interfaces import OneByOne
 from txspread.engine.ring_interfaces import MembershipState, OldRingResult, OldRingState, Timer
 from txspread.engine.routing import Routing
 from txspread.wire.identifiers import MembershipId, ProcId
@@ -56,7 +57,7 @@ class NotedRing:
         self.results.append((last_seq, entry, last_member))
 
 
-class Bench:
+class Bench(OneByOne):
     """A machine with a network, timers and a ring layer that only take notes."""
 
     def __init__(self, configuration: Configuration, me: Daemon) -> None:

@@ -21,7 +21,7 @@ from txspread.config.model import (
     address_id,
 )
 from txspread.engine.membership import Membership
-from txspread.engine.node_interfaces import Channel
+from txspread.engine.node_interfaces import Channel, OneByOne
 from txspread.engine.ring_interfaces import (
     MembershipState,
     OldRingResult,
@@ -216,7 +216,7 @@ class ScriptedRing:
             self.install()
 
 
-class Node:
+class Node(OneByOne):
     """One daemon of the virtual world; the :class:`Host` of its engine."""
 
     def __init__(self, world: World, daemon: Daemon) -> None:

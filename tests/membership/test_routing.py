@@ -10,7 +10,7 @@ from membership_recordings import configuration_in, datagrams_in
 from membership_world import configuration_of
 
 from txspread.config.model import Interface, InterfaceType
-from txspread.engine.node_interfaces import Channel
+from txspread.engine.node_interfaces import Channel, OneByOne
 from txspread.engine.routing import ReceptionDrop, Routing, with_routed, without_routed
 from txspread.wire import datagram
 from txspread.wire.identifiers import MembershipId
@@ -25,7 +25,7 @@ RING = MembershipId(A, 5)
 UNKNOWN = 0x01020304
 
 
-class NotedHost:
+class NotedHost(OneByOne):
     def __init__(self):
         self.sent = []
 
@@ -124,6 +124,24 @@ def test_a_daemon_alone_in_its_segment_by_configuration_never_broadcasts():
     routing.send_to_segment(1, data_packet(D))
     assert [to for _, to in host.sent] == [port_of(A), port_of(E)]
     assert not routing.has_broadcast
+
+
+@pytest.mark.parametrize("me", [B, D])
+def test_a_train_to_everybody_is_its_packets_to_everybody(me):
+    packets = [
+        encode_packet(kind, me, me, RING, number, 3, HASH, [(-1, b"x" * 50)])
+        for number, kind in enumerate((datagram.AGREED, datagram.FIFO, datagram.AGREED))
+    ]
+    routing, host = routing_of(me)
+    routing.send_train_to_all(bytearray().join(packets), len(packets[0]))
+    single, single_host = routing_of(me)
+    for packet in packets:
+        single.send_to_all(packet)
+    for to in {to for _, to in single_host.sent}:
+        assert [data for data, other in host.sent if other == to] == [
+            data for data, other in single_host.sent if other == to
+        ]
+    assert len(host.sent) == len(single_host.sent)
 
 
 def test_a_shared_segment_is_broadcast_to_although_only_one_of_it_is_up():

@@ -6,6 +6,7 @@ from txspread.config import parse
 from txspread.config.reloading import compare
 from txspread.engine.alarms import Category
 from txspread.engine.node import Channel, Node
+from txspread.engine.node_interfaces import OneByOne
 from txspread.testing.virtual_client import VirtualClient
 from txspread.testing.virtual_network import VirtualNetwork
 from txspread.wire.constants import ServiceType
@@ -13,7 +14,7 @@ from txspread.wire.constants import ServiceType
 GROUP = b"room"
 
 
-class NotedHost:
+class NotedHost(OneByOne):
     """A host for a node that is fed by hand; also its alarm sink."""
 
     def __init__(self) -> None:

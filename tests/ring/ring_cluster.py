@@ -25,7 +25,7 @@ from txspread.engine.ring_interfaces import (
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.message import encode_message
-from txspread.wire.packet import PacketHeader
+from txspread.wire.packet import PacketHeader, cut_train
 from txspread.wire.token import NOBODY, Token
 
 TIMEOUTS = Timeouts(1.25, 0.5, 0.25, 0.25, 0.625, 0.5, 1.25, 1.25, 30.0)
@@ -208,6 +208,10 @@ class Member:
         for other in self.cluster.members:
             if other is not self:
                 self.cluster.put_data(self, other, packet)
+
+    def send_train_to_all(self, train: bytearray, size: int) -> None:
+        for packet in cut_train(train, size):
+            self.send_to_all(packet)
 
     def send_to_segment(self, segment: int, packet: bytes) -> None:
         self.sent.append(("segment", segment, packet))

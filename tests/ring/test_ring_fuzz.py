@@ -94,7 +94,7 @@ def test_nothing_that_arrives_raises_or_breaks_an_invariant(seed):
         else:
             probe.cluster.fire(probe.me)
             probe.ring.timer(source.choice([Timer.HURRY, Timer.DELIVERY]), 0.0)
-        assert len(store.packets) <= 8192
+        assert len(store) <= 8192
         assert store.aru >= before
         assert store.last_discarded <= store.aru <= store.my_aru <= store.highest_seq
         assert store.last_discarded <= store.last_delivered <= store.my_aru

@@ -292,10 +292,10 @@ def test_the_store_forgets_what_everybody_has():
     probe = Probe(1)
     for seq in range(1, 101):
         probe.give(seq)
-    assert len(probe.ring._store.packets) == 100
+    assert len(probe.ring._store) == 100
     probe.pass_token(seq=100, aru=100)
     probe.pass_token(seq=100, aru=100)
-    assert len(probe.ring._store.packets) == 0
+    assert len(probe.ring._store) == 0
     assert probe.ring._store.last_discarded == 100
 
 

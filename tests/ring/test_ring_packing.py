@@ -12,7 +12,7 @@ from txspread.engine.ring.packing import DownQueues
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId
 from txspread.wire.message import packet_type_of
-from txspread.wire.packet import PacketHeader, encode_packet, read_fragments
+from txspread.wire.packet import Fragments, PacketHeader, encode_packet, read_fragments
 
 RELIABLE, FIFO = PacketType.RELIABLE, PacketType.FIFO
 AGREED, SAFE = PacketType.AGREED, PacketType.SAFE
@@ -26,9 +26,15 @@ def queue_of(*messages: tuple[int, int]) -> DownQueues:
     return queues
 
 
-def shape(
-    made: list[tuple[int, list[tuple[int, bytes]]]],
-) -> list[tuple[int, list[tuple[int, int]]]]:
+def next_packets(queues: DownQueues, limit: int) -> list[tuple[int, Fragments]]:
+    """(packet type, fragments) of the next packets, a whole message as a fragment, too."""
+    return [
+        (kind, [(-1, body)] if isinstance(body, bytes) else body)
+        for kind, body in queues.make_packets(limit)
+    ]
+
+
+def shape(made: list[tuple[int, Fragments]]) -> list[tuple[int, list[tuple[int, int]]]]:
     return [(kind, [(index, len(data)) for index, data in parts]) for kind, parts in made]
 
 
@@ -45,7 +51,7 @@ def test_the_captured_example_of_all_services():
         (AGREED, 11),
         (FIFO, 1352),
     )
-    assert shape(queues.make_packets(100)) == [
+    assert shape(next_packets(queues, 100)) == [
         (FIFO, [(1, 1432)]),
         (FIFO, [(2, 1432)]),
         (FIFO, [(3, 1432)]),
@@ -55,7 +61,7 @@ def test_the_captured_example_of_all_services():
         (AGREED, [(-1, 91)]),
         (FIFO, [(-1, 1432)]),
     ]
-    assert queues.make_packets(1) == []
+    assert next_packets(queues, 1) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_the_captured_example_of_all_services():
 )
 def test_a_message_is_cut_into_elements_of_1432_bytes(size, lengths):
     queues = queue_of((AGREED, size))
-    made = queues.make_packets(10)
+    made = next_packets(queues, 10)
     assert [len(parts[0][1]) for _kind, parts in made] == lengths
     indexes = [parts[0][0] for _kind, parts in made]
     assert indexes == [*range(1, len(lengths)), -len(lengths)]
@@ -72,7 +78,7 @@ def test_a_message_is_cut_into_elements_of_1432_bytes(size, lengths):
 
 def test_the_largest_message_takes_exactly_a_hundred_packets():
     queues = queue_of((AGREED, 143_200 - 80))
-    made = queues.make_packets(200)
+    made = next_packets(queues, 200)
     assert [parts[0][0] for _kind, parts in made] == [*range(1, 100), -100]
 
 
@@ -82,7 +88,7 @@ def test_the_largest_message_takes_exactly_a_hundred_packets():
 def test_the_last_byte_of_a_packet_is_used_and_no_more(second, packets):
     # 104 bytes with padding, 4 of fragment header, the rest for the second.
     queues = queue_of((AGREED, 22), (AGREED, second))
-    made = queues.make_packets(10)
+    made = next_packets(queues, 10)
     assert len(made) == packets
     for kind, parts in made:
         datagram = encode_packet(kind, 1, 1, MembershipId(1, 1), 1, 0, 0, parts)
@@ -91,7 +97,7 @@ def test_the_last_byte_of_a_packet_is_used_and_no_more(second, packets):
 
 def test_the_first_that_does_not_fit_ends_the_packet():
     queues = queue_of((AGREED, 800), (AGREED, 800), (AGREED, 10))
-    assert [len(parts) for _kind, parts in queues.make_packets(10)] == [1, 2]
+    assert [len(parts) for _kind, parts in next_packets(queues, 10)] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -109,27 +115,27 @@ def test_the_first_that_does_not_fit_ends_the_packet():
     ],
 )
 def test_which_services_share_a_packet(first, second, together):
-    made = queue_of((first, 1), (second, 1)).make_packets(10)
+    made = next_packets(queue_of((first, 1), (second, 1)), 10)
     assert len(made) == (1 if together else 2)
     assert made[0][0] == first
 
 
 def test_a_half_sent_message_goes_on_in_the_next_visit_and_starts_over_in_a_new_ring():
     queues = queue_of((AGREED, 5000))
-    assert shape(queues.make_packets(2)) == [(AGREED, [(1, 1432)]), (AGREED, [(2, 1432)])]
-    assert shape(queues.make_packets(1)) == [(AGREED, [(3, 1432)])]
+    assert shape(next_packets(queues, 2)) == [(AGREED, [(1, 1432)]), (AGREED, [(2, 1432)])]
+    assert shape(next_packets(queues, 1)) == [(AGREED, [(3, 1432)])]
     queues.restart_first()
-    assert [parts[0][0] for _kind, parts in queues.make_packets(10)] == [1, 2, 3, -4]
+    assert [parts[0][0] for _kind, parts in next_packets(queues, 10)] == [1, 2, 3, -4]
 
 
 def test_only_the_current_queue_is_served():
     queues = queue_of((AGREED, 1))
     queues.switch(DownQueue.GROUPS)
-    assert queues.make_packets(10) == []
+    assert next_packets(queues, 10) == []
     queues.current.append((int(RELIABLE), bytes(80)))
-    assert len(queues.make_packets(10)) == 1
+    assert len(next_packets(queues, 10)) == 1
     queues.switch(DownQueue.NORMAL)
-    assert len(queues.make_packets(10)) == 1
+    assert len(next_packets(queues, 10)) == 1
 
 
 def visits(name: str) -> list[list[tuple[PacketHeader, bytes]]]:
@@ -200,7 +206,7 @@ def test_recorded_messages_are_packed_as_upstream_packed_them(name):
                 queues.normal.append((int(kind), data))
         if partial or not complete:
             continue
-        made = queues.make_packets(len(packets) + 5)
+        made = next_packets(queues, len(packets) + 5)
         assert made == expected
         for (kind, fragments), (header, raw) in zip(made, packets, strict=True):
             ours = encode_packet(

@@ -17,8 +17,7 @@ import ctypes
 import errno
 import socket
 import struct
-import sys
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 UDP_GRO: Final = 104
 SLOT_SIZE: Final = 65536
@@ -31,6 +30,7 @@ _HEADER: Final = struct.Struct("@PI4xPNPNi4xI4x")
 """``struct mmsghdr`` on a 64-bit machine."""
 _VECTOR: Final = struct.Struct("@PN")
 _HEADER_SIZE: Final = 64
+_read_int: Final = struct.Struct("@i").unpack_from
 _MSG_DONTWAIT: Final = 0x40
 _LENGTH_WORD: Final = 14
 """Index of ``msg_len`` in a header, in 32-bit words."""
@@ -38,11 +38,17 @@ _CONTROL_LENGTH_WORD: Final = 5
 """Index of ``msg_controllen`` in a header, in 64-bit words."""
 
 
+Received: TypeAlias = tuple[bytes | memoryview, int]
+"""A datagram and 0, or a train and the size at which to cut it."""
+
+
 class Receiver(Protocol):
     """Takes what waits at one socket."""
 
-    def receive(self, many: bool) -> list[bytes]:
+    def receive(self, many: bool) -> list[Received]:
         """The next datagrams in order of arrival; empty when none wait.
+
+        What is no ``bytes`` object is overwritten by the next call.
 
         Args:
             many: more than one is thought to wait.
@@ -107,51 +113,48 @@ class BatchReceiver:
         self._vectors = vectors
         self._headers_at = ctypes.c_void_p(headers_at)
         self._space = memoryview(space)
+        self._first = [self._space[:SLOT_SIZE]]
         self._lengths = memoryview(headers).cast("I")
         self._control_lengths = memoryview(headers).cast("Q")
         self._control = memoryview(control).cast("i")
 
-    def receive(self, many: bool) -> list[bytes]:
+    def receive(self, many: bool) -> list[Received]:
         """See :meth:`Receiver.receive`."""
         return self._receive_many() if many else self._receive_one()
 
-    def _receive_one(self) -> list[bytes]:
+    def _receive_one(self) -> list[Received]:
         """One datagram or train."""
         try:
-            data, control, _, _ = self._socket.recvmsg(SLOT_SIZE, _CONTROL_SIZE)
+            count, control, _, _ = self._socket.recvmsg_into(self._first, _CONTROL_SIZE)
         except (BlockingIOError, InterruptedError):
             return []
+        data = self._space[:count]
         if control:
-            segment = int.from_bytes(control[0][2][:4], sys.byteorder)
-            if 0 < segment < len(data):
-                return [data[at : at + segment] for at in range(0, len(data), segment)]
-        return [data]
+            segment = _read_int(control[0][2])[0]
+            if 0 < segment < count:
+                return [(data, segment)]
+        return [(data.tobytes(), 0)]
 
-    def _receive_many(self) -> list[bytes]:
+    def _receive_many(self) -> list[Received]:
         count = self._call(self._socket.fileno(), self._headers_at, SLOTS, _MSG_DONTWAIT, None)
         if count < 0:
             code = ctypes.get_errno()
             if code in {errno.EAGAIN, errno.EINTR}:
                 return []
             raise OSError(code, "recvmmsg failed")
-        datagrams: list[bytes] = []
+        received: list[Received] = []
         space, lengths, control_lengths = self._space, self._lengths, self._control_lengths
         for slot in range(count):
             start = slot * SLOT_SIZE
-            end = start + lengths[slot * 16 + _LENGTH_WORD]
+            length = lengths[slot * 16 + _LENGTH_WORD]
+            data = space[start : start + length]
             word = slot * 8 + _CONTROL_LENGTH_WORD
+            segment = 0
             if control_lengths[word]:
                 segment = self._control[slot * (_CONTROL_SIZE // 4) + 4]
-                if 0 < segment < end - start:
-                    datagrams.extend(
-                        space[at : min(at + segment, end)].tobytes()
-                        for at in range(start, end, segment)
-                    )
-                    control_lengths[word] = _CONTROL_SIZE
-                    continue
             control_lengths[word] = _CONTROL_SIZE
-            datagrams.append(space[start:end].tobytes())
-        return datagrams
+            received.append((data, segment) if 0 < segment < length else (data.tobytes(), 0))
+        return received
 
 
 class SingleReceiver:
@@ -160,10 +163,10 @@ class SingleReceiver:
     def __init__(self, receiving: socket.socket) -> None:
         self._socket = receiving
 
-    def receive(self, many: bool) -> list[bytes]:
+    def receive(self, many: bool) -> list[Received]:
         """See :meth:`Receiver.receive`; always one, whatever ``many`` says."""
         datagram = receive_single(self._socket)
-        return [] if datagram is None else [datagram]
+        return [] if datagram is None else [(datagram, 0)]
 
 
 def receive_single(receiving: socket.socket) -> bytes | None:

@@ -26,8 +26,10 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
+
+from txspread.wire.packet import cut_train
 
 UDP_SEGMENT: Final = 103
 MAX_TRAIN: Final = 44
@@ -45,6 +47,16 @@ _TRAIN_REFUSED: Final = frozenset(
 _SAME_ROUTE: Final = frozenset({errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE})
 
 Address = tuple[str, int]
+
+
+class Train:
+    """Datagrams of one size, the last perhaps shorter, one behind the other."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: bytes | bytearray, size: int) -> None:
+        self.data = data
+        self.size = size
 
 
 class BatchSender:
@@ -75,7 +87,7 @@ class BatchSender:
         self._known: set[Address] = set()
         """Addresses of single daemons."""
         self.token_addresses(token_addresses)
-        self._pending: dict[Address, list[bytes]] = {}
+        self._pending: dict[Address, list[bytes | Train]] = {}
         self._count = 0
         self._trains = trains and hasattr(socket, "SO_BINDTODEVICE")
         self._no_trains: set[Address] = set()
@@ -111,12 +123,27 @@ class BatchSender:
                 self.flush()
             self._send_one(datagram, address)
             return
+        self._collect(datagram, 1, address)
+
+    def send_train(self, data: bytes | bytearray, size: int, address: Address) -> None:
+        """Send datagrams of ``size`` bytes each, the last perhaps shorter.
+
+        They are cut out of ``data``, which stays as it is, at the latest at the next
+        :meth:`flush`.
+        """
+        if address in self._tokens:
+            for datagram in cut_train(data, size):
+                self.send(datagram, address)
+            return
+        self._collect(Train(data, size), (len(data) + size - 1) // size, address)
+
+    def _collect(self, what: bytes | Train, count: int, address: Address) -> None:
         group = self._pending.get(address)
         if group is None:
-            self._pending[address] = [datagram]
+            self._pending[address] = [what]
         else:
-            group.append(datagram)
-        self._count += 1
+            group.append(what)
+        self._count += count
         if self._count >= _MAX_PENDING:
             self.flush()
 
@@ -126,14 +153,41 @@ class BatchSender:
             return
         pending, self._pending = self._pending, {}
         self._count = 0
-        for address, group in pending.items():
-            if len(group) == 1:
-                self._send_one(group[0], address)
-            elif self._trains and address not in self._no_trains:
-                self._send_group(group, address)
-            else:
-                for datagram in group:
+        for address, collected in pending.items():
+            group: list[bytes] = []
+            for one in collected:
+                if isinstance(one, bytes):
+                    group.append(one)
+                    continue
+                if group:
+                    self._send_collected(group, address)
+                    group = []
+                self._send_whole(one.data, one.size, address)
+            if group:
+                self._send_collected(group, address)
+
+    def _send_collected(self, group: list[bytes], address: Address) -> None:
+        if len(group) == 1:
+            self._send_one(group[0], address)
+        elif self._trains and address not in self._no_trains:
+            self._send_group(group, address)
+        else:
+            for datagram in group:
+                self._send_one(datagram, address)
+
+    def _send_whole(self, data: bytes | bytearray, size: int, address: Address) -> None:
+        """Send a train that came as one."""
+        most = size * max(1, min(MAX_TRAIN, _MAX_TRAIN_BYTES // size))
+        total = len(data)
+        start = 0
+        while start < total:
+            if not self._trains or address in self._no_trains or total - start <= size:
+                for datagram in cut_train(data[start:], size):
                     self._send_one(datagram, address)
+                return
+            part = data if total <= most else data[start : start + most]
+            if self._send_train([part], size, address):
+                start += most
 
     def _send_group(self, group: list[bytes], address: Address) -> None:
         start = 0
@@ -154,7 +208,7 @@ class BatchSender:
                 return
             start = end
 
-    def _send_train(self, train: list[bytes], size: int, address: Address) -> bool:
+    def _send_train(self, train: Sequence[bytes | bytearray], size: int, address: Address) -> bool:
         """Send datagrams of ``size`` bytes, the last perhaps shorter; False if refused."""
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
         connected = self._connected.get(address) or self._connect(address)

@@ -37,6 +37,9 @@ class DatagramEngine(Protocol):
     def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
         """Take several datagrams of one channel."""
 
+    def train(self, train: bytes | memoryview, size: int, channel: Channel, now: float) -> None:
+        """Take several datagrams of one channel that stand one behind the other."""
+
 
 class DatagramSocket:
     """One receiving socket as a source of the hub."""
@@ -145,22 +148,41 @@ class DatagramReader:
         found = 0
         for one in sockets:
             try:
-                datagrams = one.receiver.receive(many)
+                received = one.receiver.receive(many)
             except OSError:
                 self.errors += 1
                 continue
+            if not received:
+                continue
             channel = one.channel
-            try:
-                if len(datagrams) == 1:
-                    self._engine.datagram(datagrams[0], channel, monotonic())
-                elif datagrams:
-                    self._engine.datagrams(datagrams, channel, monotonic())
-            except Exception:
-                self._fault()
-            found += len(datagrams)
+            now = monotonic()
+            batch: list[bytes] = []
+            for data, size in received:
+                if not size:
+                    batch.append(bytes(data))
+                    found += 1
+                    continue
+                self._take(batch, channel, now)
+                batch = []
+                found += (len(data) + size - 1) // size
+                try:
+                    self._engine.train(data, size, channel, now)
+                except Exception:
+                    self._fault()
+            self._take(batch, channel, now)
         self.received += found
         self._left -= found
         return found > 0
+
+    def _take(self, batch: list[bytes], channel: Channel, now: float) -> None:
+        """Hand the engine datagrams that came by themselves."""
+        try:
+            if len(batch) == 1:
+                self._engine.datagram(batch[0], channel, now)
+            elif batch:
+                self._engine.datagrams(batch, channel, now)
+        except Exception:
+            self._fault()
 
     def close(self) -> None:
         """Stop reading and close the sockets."""

@@ -66,6 +66,9 @@ class Engine(Protocol):
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one datagram."""
 
+    def train(self, train: bytes | memoryview, size: int, channel: Channel, now: float) -> None:
+        """Take several datagrams of one channel, one behind the other."""
+
     def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
         """Take several datagrams of one channel."""
 
@@ -382,6 +385,11 @@ class DaemonHost:
         """See :meth:`~txspread.engine.node_interfaces.Host.send_datagram`."""
         if self.sender is not None:
             self.sender.send(data, address)
+
+    def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
+        """See :meth:`~txspread.engine.node_interfaces.Host.send_train`."""
+        if self.sender is not None:
+            self.sender.send_train(train, size, address)
 
     def pause_accepting(self) -> None:
         """See :meth:`~txspread.engine.node_interfaces.Host.pause_accepting`."""

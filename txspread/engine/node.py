@@ -52,6 +52,7 @@ from txspread.wire.datagram import CONTROL
 from txspread.wire.identifiers import ProcId
 from txspread.wire.message import MessageHeader, packet_type_of
 from txspread.wire.monitor import Status
+from txspread.wire.packet import cut_train
 
 __all__ = ["Channel", "Host", "Node", "PeerAddress", "Session"]
 
@@ -327,6 +328,24 @@ class Node:
             self._stack.datagrams(batch, channel, now)
         except Exception as error:
             self._fault("datagrams", error)
+
+    def train(self, train: bytes | memoryview, size: int, channel: Channel, now: float) -> None:
+        """Take several received datagrams as :meth:`datagrams` does.
+
+        Args:
+            train: one behind the other; not kept.
+            size: of each but perhaps the last, bytes.
+            channel: where they came from.
+            now: seconds on the node's clock.
+
+        """
+        if self._stack is None:
+            self.datagrams(cut_train(train, size), channel, now)
+            return
+        try:
+            self._stack.train(train, size, channel, now)
+        except Exception as error:
+            self._fault("a train", error)
 
     # --- clients
 

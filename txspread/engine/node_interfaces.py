@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
+from txspread.wire.packet import cut_train
+
 
 class Channel(enum.Enum):
     """The two UDP sockets of a daemon, by what arrives there."""
@@ -15,6 +17,19 @@ class Channel(enum.Enum):
     """Tokens, UDP port P + 1."""
 
 
+class OneByOne:
+    """For hosts that know nothing of trains: sends their datagrams one by one."""
+
+    def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
+        """See :meth:`Host.send_train`."""
+        for datagram in cut_train(train, size):
+            self.send_datagram(datagram, address)
+
+    def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
+        """See :meth:`Host.send_datagram`."""
+        raise NotImplementedError
+
+
 class Host(Protocol):
     """The machine a node runs on: the Twisted shell, or a simulated one."""
 
@@ -22,6 +37,12 @@ class Host(Protocol):
         """Send one datagram to a dotted quad and a port; errors stay with the host.
 
         The order of calls is the order on the wire.
+        """
+
+    def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
+        """Send datagrams of ``size`` bytes each, the last perhaps shorter, as if one by one.
+
+        They come one behind the other in ``train``, which nobody changes any more.
         """
 
     def pause_accepting(self) -> None:

@@ -116,6 +116,12 @@ class Network(Protocol):
     def send_to_all(self, packet: bytes) -> None:
         """To every other segment's first member (ROUTED), then to the own segment."""
 
+    def send_train_to_all(self, train: bytearray, size: int) -> None:
+        """As :meth:`send_to_all`, several packets of ``size`` bytes, one behind the other.
+
+        ``train`` is given away: the network may change it.
+        """
+
     def send_to_segment(self, segment: int, packet: bytes) -> None:
         """To one segment by its index."""
 

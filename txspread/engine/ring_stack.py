@@ -42,7 +42,7 @@ from txspread.wire.datagram import (
     ROUTED,
 )
 from txspread.wire.identifiers import ProcId
-from txspread.wire.packet import PacketHeader
+from txspread.wire.packet import PacketHeader, cut_train
 
 WARN_LEFT: Final = 0.25
 """Part of the token timeout that is left when the warning comes."""
@@ -148,11 +148,23 @@ class RingStack:
             self._packet(batch[position], now)
             position += 1
 
+    def train(self, train: bytes | memoryview, size: int, channel: Channel, now: float) -> None:
+        """Handle a train as if its datagrams came one by one."""
+        taken = 0
+        if channel is not Channel.TOKEN:
+            self.timers.now = now
+            taken = self.ring.data_train(train, size, now, self.routing.heard, self._refused())
+        rest = train[taken * size :] if taken else train
+        if len(rest):
+            self.datagrams(cut_train(rest, size), channel, now)
+
+    def _refused(self) -> int:
+        """Type bits of packets that need a closer look."""
+        return _NOT_DATA | ROUTED if self.routing.has_broadcast else _NOT_DATA
+
     def _usual(self, batch: Sequence[bytes], start: int, now: float) -> int:
         """Index of the first packet from ``start`` that needs a closer look; takes the others."""
-        routing = self.routing
-        refused = _NOT_DATA | ROUTED if routing.has_broadcast else _NOT_DATA
-        return self.ring.data_packets(batch, start, now, routing.heard, refused)
+        return self.ring.data_packets(batch, start, now, self.routing.heard, self._refused())
 
     def _packet(self, data: bytes, now: float) -> None:
         """Handle one datagram of the data port with every check."""

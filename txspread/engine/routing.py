@@ -58,6 +58,8 @@ Address: TypeAlias = tuple[str, int]
 _SPECIAL: Final = CONTROL | ROUTED
 """Type bits that take a packet off the short path."""
 _NOT_ROUTED: Final = ~ROUTED
+_SET_ROUTED: Final = bytes(byte | ROUTED for byte in range(256))
+"""What becomes of the first byte of a little-endian packet."""
 
 
 class ReceptionDrop(enum.Enum):
@@ -99,6 +101,7 @@ class Routing:
         self._my_id = me.id
         self._host = host
         self._send = host.send_datagram
+        self._send_train = host.send_train
         self._alarms: AlarmSink = alarms or SilentAlarms()
         self._foreign = ForeignHashes(self._alarms, on_foreign_hash)
         self._roster = Roster(configuration)
@@ -255,6 +258,21 @@ class Routing:
             if (packet[0] | packet[3]) & ROUTED:
                 packet = without_routed(packet)
             send(packet, self._own_address)
+
+    def send_train_to_all(self, train: bytearray, size: int) -> None:
+        """Little-endian packets of ``size`` bytes each, ROUTED clear, as :meth:`send_to_all`.
+
+        ``train`` is given away.
+        """
+        send = self._send_train
+        own_address = self._own_address
+        if self._routed:
+            routed = train if own_address is None else bytearray(train)
+            routed[::size] = routed[::size].translate(_SET_ROUTED)
+            for address in self._routed:
+                send(routed, size, address)
+        if own_address is not None:
+            send(train, size, own_address)
 
     def send_to_segment(self, segment: int, packet: bytes) -> None:
         """To one segment by its index; nothing leaves if nobody would hear it."""

@@ -18,6 +18,7 @@ from txspread.engine.node_interfaces import Channel, Host
 from txspread.engine.sessions_state import Session
 from txspread.engine.trace import TraceSink
 from txspread.wire.constants import PacketType
+from txspread.wire.packet import cut_train
 
 
 class TracedHost:
@@ -32,6 +33,11 @@ class TracedHost:
         """Record and send one datagram."""
         self._event("sent", data=data, to=address)
         self._send(data, address)
+
+    def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
+        """Record and send each datagram."""
+        for datagram in cut_train(train, size):
+            self.send_datagram(datagram, address)
 
     def pause_accepting(self) -> None:
         """Pass on."""
@@ -141,6 +147,11 @@ class TracedNode(Node):
     def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
         """See :meth:`Node.datagrams`."""
         for data in batch:
+            self.datagram(data, channel, now)
+
+    def train(self, train: bytes | memoryview, size: int, channel: Channel, now: float) -> None:
+        """See :meth:`Node.train`."""
+        for data in cut_train(train, size):
             self.datagram(data, channel, now)
 
     def session_received(self, session: Session, data: bytes, now: float) -> None:

@@ -36,7 +36,7 @@ from txspread.config import Configuration, ConfigurationError, parse
 from txspread.config.model import Daemon
 from txspread.engine.groups.machine import GroupsState
 from txspread.engine.node import Node
-from txspread.engine.node_interfaces import Host
+from txspread.engine.node_interfaces import Host, OneByOne
 from txspread.engine.ring_interfaces import MembershipState
 from txspread.testing.in_process import (
     MAX_DAEMONS,
@@ -87,7 +87,7 @@ class _Cuts:
         return part.get(one, 0) != part.get(other, 0)
 
 
-class _CutHost:
+class _CutHost(OneByOne):
     """A daemon's host with the cuts in its way out."""
 
     def __init__(self, address: str, host: Host, cuts: _Cuts) -> None:

@@ -23,6 +23,7 @@ from txspread.config.model import Configuration, Daemon
 from txspread.config.reloading import compare
 from txspread.engine.alarms import AlarmSink, SilentAlarms
 from txspread.engine.node import Channel, Node
+from txspread.engine.node_interfaces import OneByOne
 from txspread.engine.trace import TraceSink
 from txspread.testing.virtual_clock import Event, VirtualClock
 from txspread.wire.identifiers import ProcId
@@ -49,7 +50,7 @@ class Faults:
     jitter: float = 0.00005
 
 
-class VirtualDaemon:
+class VirtualDaemon(OneByOne):
     """One configured daemon: its node while it runs, and the host below it."""
 
     def __init__(self, network: VirtualNetwork, daemon: Daemon) -> None:

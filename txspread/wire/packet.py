@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import define
 
@@ -25,19 +25,29 @@ from txspread.wire.layouts import packet as layouts
 
 __all__ = [
     "HEADER_LE",
-    "HEADER_REST_LE",
     "MAX_PACKET_SIZE",
     "NO_MEMBERSHIP",
     "PACKET_BODY_SIZE",
     "PACKET_HEADER_SIZE",
     "RUN_SIZE",
+    "Fragments",
     "PacketHeader",
+    "cut_header",
+    "cut_train",
     "encode_bare",
+    "encode_body",
     "encode_packet",
+    "encode_rest",
+    "encode_run",
+    "join_header",
     "read_fragments",
     "read_packed",
+    "read_rest",
+    "read_run",
     "read_units",
     "restamp",
+    "train_layout",
+    "with_head",
 ]
 
 HEADER_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<")
@@ -47,10 +57,15 @@ _HEADER_BE: Final = derive(layouts.PACKET_HEADER_4_4, ">")
 _OF_A_RUN: Final = 5
 """Fields that are the same in the packets that one daemon sends in a row: type,
 transmiter_id, proc_id and memb_id."""
-RUN_SIZE: Final = derive(layouts.PACKET_HEADER_4_4, "<", last=_OF_A_RUN).size
+_RUN_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<", last=_OF_A_RUN)
+RUN_SIZE: Final = _RUN_LE.size
 """20 bytes: these fields."""
-HEADER_REST_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<", first=_OF_A_RUN)
-"""20 bytes: the others, from seq on."""
+_REST_LE: Final = derive(layouts.PACKET_HEADER_4_4, "<", first=_OF_A_RUN + 1)
+"""16 bytes: the others, from behind seq on."""
+_SEQ_SIZE: Final = 4
+_THREE_PARTS: Final = f"{RUN_SIZE}sl{_REST_LE.size}s"
+_CUT_LE: Final = struct.Struct("<" + _THREE_PARTS)
+"""A header as :data:`RUN_SIZE` bytes, seq, and the rest."""
 _FRAGMENT_LE: Final = derive(layouts.FRAGMENT_HEADER, "<")
 _FRAGMENT_BE: Final = derive(layouts.FRAGMENT_HEADER, ">")
 
@@ -64,6 +79,12 @@ _new_tuple: Final = tuple.__new__
 _NOT_MARKER: Final = 0xFFFFFFFF & ~ENDIAN_MARKER
 _PADS: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 """Pad bytes by length modulo 4; upstream leaves what its buffer held."""
+
+_MAX_LAYOUTS: Final = 256
+_train_layouts: Final[dict[int, struct.Struct]] = {}
+
+Fragments: TypeAlias = list[tuple[int, bytes]]
+"""(fragment index, bytes) in packet order."""
 
 NO_MEMBERSHIP: Final = MembershipId(0, 0)
 """``memb_id`` of packets that belong to no ring."""
@@ -218,15 +239,7 @@ def encode_packet(
     first_len = len(body)
     try:
         if len(fragments) > 1:
-            parts = [body]
-            end = first_len
-            for index, data in fragments[1:]:
-                length = len(data)
-                parts.append(_PADS[end & 3])
-                parts.append(fragment_header.pack(index, length))
-                parts.append(data)
-                end = (end + 3 & ~3) + 4 + length
-            body = b"".join(parts)
+            body = _join_fragments(fragments, fragment_header)
         if len(body) > PACKET_BODY_SIZE:
             raise ProtocolError(f"packet body of {len(body)} bytes, {PACKET_BODY_SIZE} fit")
         start = header.pack(
@@ -246,6 +259,103 @@ def encode_packet(
     except struct.error as error:
         raise ProtocolError(str(error)) from None
     return start + body
+
+
+def _join_fragments(
+    fragments: Sequence[tuple[int, bytes]], fragment_header: struct.Struct
+) -> bytes:
+    body = fragments[0][1]
+    parts = [body]
+    end = len(body)
+    for index, data in fragments[1:]:
+        length = len(data)
+        parts.append(_PADS[end & 3])
+        parts.append(fragment_header.pack(index, length))
+        parts.append(data)
+        end = (end + 3 & ~3) + 4 + length
+    return b"".join(parts)
+
+
+def encode_body(fragments: Fragments) -> bytes:
+    """What stands behind the header of a little-endian packet of these fragments."""
+    return fragments[0][1] if len(fragments) == 1 else _join_fragments(fragments, _FRAGMENT_LE)
+
+
+def encode_run(type: int, transmiter_id: ProcId, proc_id: ProcId, memb_id: MembershipId) -> bytes:
+    """The first :data:`RUN_SIZE` bytes of a little-endian packet's header.
+
+    Raises :class:`ProtocolError` when a value does not fit its field.
+    """
+    try:
+        return _RUN_LE.pack(type | ENDIAN_MARKER, transmiter_id, proc_id, memb_id[0], memb_id[1])
+    except struct.error as error:
+        raise ProtocolError(str(error)) from None
+
+
+def encode_rest(token_round: int, conf_hash: int, data_len: int, index: int, length: int) -> bytes:
+    """What stands behind seq in a little-endian header, 16 bytes.
+
+    ``index`` and ``length`` are the first fragment's.  Raises :class:`ProtocolError`
+    when a value does not fit its field.
+    """
+    try:
+        return _REST_LE.pack(token_round, conf_hash, data_len, 0, index, length)
+    except struct.error as error:
+        raise ProtocolError(str(error)) from None
+
+
+def join_header(run: bytes, number: int, rest: bytes) -> bytes:
+    """A whole header of the two parts and seq."""
+    return _CUT_LE.pack(run, number, rest)
+
+
+def with_head(head: bytes, number: int, body: bytes) -> bytes:
+    """The datagram with that head, that seq and what stands behind the header.
+
+    A *head* is a header without seq, 36 bytes; packets in a row mostly have the same.
+    """
+    return _CUT_LE.pack(head[:RUN_SIZE], number, head[RUN_SIZE:]) + body
+
+
+def cut_header(data: bytes | bytearray | memoryview, at: int = 0) -> tuple[bytes, int, bytes]:
+    """A little-endian header as (:data:`RUN_SIZE` bytes, seq, the rest).
+
+    The first and the last make the packet's head.
+    """
+    run, number, rest = _CUT_LE.unpack_from(data, at)
+    return run, number, rest
+
+
+def read_run(run: bytes) -> tuple[int, int, int, int, int]:
+    """type, transmiter_id, proc_id, and memb_id as two."""
+    kind, transmiter_id, proc_id, memb_proc, memb_time = _RUN_LE.unpack(run)
+    return kind, transmiter_id, proc_id, memb_proc, memb_time
+
+
+def read_rest(rest: bytes) -> tuple[int, int, int, int, int]:
+    """token_round, conf_hash, data_len, index and length of the first fragment."""
+    token_round, conf_hash, data_len, _, index, length = _REST_LE.unpack(rest)
+    return token_round, conf_hash, data_len, index, length
+
+
+def train_layout(size: int, count: int) -> struct.Struct:
+    """The layout of a train: ``count`` packets of ``size`` bytes, one behind the other.
+
+    Each is what :func:`cut_header` gives, and its body.
+    """
+    key = size << 16 | count
+    found = _train_layouts.get(key)
+    if found is None:
+        if len(_train_layouts) >= _MAX_LAYOUTS:
+            _train_layouts.clear()
+        found = struct.Struct("<" + f"{_THREE_PARTS}{size - PACKET_HEADER_SIZE}s" * count)
+        _train_layouts[key] = found
+    return found
+
+
+def cut_train(train: bytes | bytearray | memoryview, size: int) -> list[bytes]:
+    """The datagrams of a train, ``size`` bytes each, the last perhaps shorter."""
+    return [bytes(train[at : at + size]) for at in range(0, len(train), size)]
 
 
 def encode_bare(
@@ -311,30 +421,30 @@ def read_fragments(data: bytes, header: PacketHeader) -> list[tuple[int, bytes]]
     return fragments
 
 
-def read_packed(data: bytes, index: int, length: int) -> list[tuple[int, bytes]]:
+def read_packed(body: bytes, index: int, length: int) -> Fragments:
     """The fragments of a little-endian packet of whole messages behind the first fragment.
 
-    ``index`` and ``length`` are the first fragment's; the datagram is known to be as long
-    as its header says.  Raises :class:`ProtocolError` for what :func:`read_fragments`
-    refuses, for a first fragment that is no part of a message, and for a message
-    shorter than its header.
+    ``body`` is what stands behind the header, ``index`` and ``length`` are the first
+    fragment's; the datagram is known to be as long as its header says.  Raises
+    :class:`ProtocolError` for what :func:`read_fragments` refuses, for a first fragment
+    that is no part of a message, and for a message shorter than its header.
     """
-    end = len(data)
-    at = PACKET_HEADER_SIZE + length
+    end = len(body)
+    at = length
     shortest = MESSAGE_HEADER_SIZE if index == -1 else 1
     if not shortest <= length or at > end or not index or not -MAX_FRAGMENTS <= index <= -1:
         raise ProtocolError("first fragment is no part of a message")
-    fragments = [(index, data[PACKET_HEADER_SIZE:at])]
+    fragments = [(index, body[:at])]
     read = _FRAGMENT_LE.unpack_from
     while at < end:
         start = (at + 7) & ~3
         if start > end:
             raise ProtocolError("packet ends inside a fragment header")
-        index, length = read(data, start - 4)
+        index, length = read(body, start - 4)
         at = start + length
         if length < MESSAGE_HEADER_SIZE or at > end:
             raise ProtocolError(f"message of {length} bytes with {end - start} left")
-        fragments.append((index, data[start:at]))
+        fragments.append((index, body[start:at]))
     return fragments
 
 

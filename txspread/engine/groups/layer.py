@@ -230,11 +230,20 @@ class Groups:
         routes = self._routes
         run: list[bytes] = []
         run_targets: tuple[LocalSession, ...] = ()
+        beginning = b""
+        size = -1
         for message in messages:
-            route = routes.get(message[:_FIRST_GROUP_END])
+            if len(message) == size and message.startswith(beginning):
+                run.append(message)
+                continue
+            start = message[:_FIRST_GROUP_END]
+            route = routes.get(start)
             if route is not None and route[0] == len(message):
                 targets = route[1]
+                beginning = start
+                size = len(message)
             else:
+                size = -1
                 found = self._route(message)
                 if found is None:
                     self._write_run(run_targets, run)

@@ -22,10 +22,9 @@ from typing import Final
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.interfaces import OrderedDelivery
 from txspread.engine.ring.counters import RingCounters
-from txspread.engine.ring.packet_store import StoredPacket
+from txspread.engine.ring.packet_store import FROM, TO, Body, originator_of, type_of
 from txspread.wire.constants import MESSAGE_HEADER_SIZE, PacketType
 from txspread.wire.identifiers import MembershipId, ProcId, format_address
-from txspread.wire.packet import PACKET_HEADER_SIZE
 
 _RELIABLE: Final = int(PacketType.RELIABLE)
 
@@ -59,30 +58,31 @@ class Assembly:
         self.upper = upper
         self._counters = counters
         self._alarms = alarms
-        self._partial: dict[ProcId, list[bytes]] = {}
+        self.partial: dict[bytes, list[bytes]] = {}
+        """The fragments of open messages by originator, as it stands in a head."""
 
-    def deliver(self, packet: StoredPacket) -> None:
+    def deliver(self, head: bytes, body: Body) -> None:
         """Hand up the messages that this packet completes, in their order."""
         messages: list[bytes] = []
-        self.gather(packet, messages)
+        self.gather(head, body, messages)
         self.hand_up(messages, 1)
 
-    def gather(self, packet: StoredPacket, messages: list[bytes]) -> None:
+    def gather(self, head: bytes, body: Body, messages: list[bytes]) -> None:
         """Add the messages that this packet completes; :meth:`hand_up` must follow."""
-        datagram, packet_type, proc_id, fragments = packet
-        if not fragments:
-            message = datagram[PACKET_HEADER_SIZE:]
-            if packet_type == _RELIABLE or proc_id not in self._partial:
-                messages.append(message)
+        if isinstance(body, bytes):
+            if not self.partial:
+                messages.append(body)
                 return
-            fragments = [(-1, message)]
-        if fragments[0][0] == -1 and (packet_type == _RELIABLE or proc_id not in self._partial):
-            if len(fragments) == 1:
-                messages.append(fragments[0][1])
+            body = [(-1, body)]
+        if body[0][0] == -1 and (
+            not self.partial or head[FROM:TO] not in self.partial or type_of(head) == _RELIABLE
+        ):
+            if len(body) == 1:
+                messages.append(body[0][1])
             else:
-                messages += [fragment for _index, fragment in fragments]
+                messages += [fragment for _index, fragment in body]
         else:
-            self._continue(proc_id, fragments, messages)
+            self._continue(head, body, messages)
 
     def hand_up(self, messages: list[bytes], packets: int) -> None:
         """Hand up what was gathered from so many packets."""
@@ -91,10 +91,11 @@ class Assembly:
             self.upper.on_messages(messages)
 
     def _continue(
-        self, proc_id: ProcId, fragments: list[tuple[int, bytes]], messages: list[bytes]
+        self, head: bytes, fragments: list[tuple[int, bytes]], messages: list[bytes]
     ) -> None:
         index, fragment = fragments[0]
-        parts = self._partial.pop(proc_id, None)
+        originator = head[FROM:TO]
+        parts = self.partial.pop(originator, None)
         if parts is None:
             parts = []
         expected = len(parts) + 1
@@ -104,7 +105,7 @@ class Assembly:
                 Category.PROTOCOL,
                 Priority.ERROR,
                 "Deliver_packet: sequence error from %s: sec is %d, should be %d; message dropped",
-                format_address(proc_id),
+                format_address(originator_of(head)),
                 index,
                 expected,
             )
@@ -112,7 +113,7 @@ class Assembly:
         if abs(index) == len(parts) + 1:
             parts.append(fragment)
             if index > 0:
-                self._partial[proc_id] = parts
+                self.partial[originator] = parts
             else:
                 message = fragment if index == -1 else b"".join(parts)
                 if len(message) >= MESSAGE_HEADER_SIZE:
@@ -124,4 +125,4 @@ class Assembly:
 
     def clear(self) -> None:
         """Throw every open message away."""
-        self._partial.clear()
+        self.partial.clear()

@@ -23,7 +23,7 @@ from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.interfaces import DeliveryThreshold
 from txspread.engine.ring.assembly import Assembly
 from txspread.engine.ring.counters import RingCounters
-from txspread.engine.ring.packet_store import HOLE, PacketStore
+from txspread.engine.ring.packet_store import PacketStore, type_of
 from txspread.engine.ring_interfaces import MembershipState, RingMembership
 from txspread.wire.constants import PacketType
 
@@ -59,26 +59,35 @@ class Delivery:
             or self._membership.state is MembershipState.EVS
         ):
             return
-        packets = store.packets
+        heads = store.heads
+        bodies = store.bodies
         early = store.early
-        gather = self._assembly.gather
+        assembly = self._assembly
         messages: list[bytes] = []
         delivered = 0
-        number = store.last_delivered
-        while number < last:
-            number += 1
-            if early and number in early:
-                early.discard(number)
+        first = store.last_discarded + 1
+        at = store.last_delivered + 1 - first
+        end = min(last + 1 - first, len(bodies))
+        usual = not early and not assembly.partial
+        while at < end:
+            body = bodies[at]
+            if usual and isinstance(body, bytes):
+                messages.append(body)
+            elif early and first + at in early:
+                early.discard(first + at)
+                at += 1
                 continue
-            packet = packets.get(number, HOLE)
-            if not packet[0] or packet[1] & _SAFE:
-                number -= 1
-                break
-            gather(packet, messages)
+            else:
+                head = heads[at]
+                if not head or head[0] & _SAFE:
+                    break
+                assembly.gather(head, body, messages)
+                usual = not early and not assembly.partial
             delivered += 1
-        store.last_delivered = number
+            at += 1
+        store.last_delivered = first + at - 1
         if delivered:
-            self._assembly.hand_up(messages, delivered)
+            assembly.hand_up(messages, delivered)
 
     def early(self, first: int, last: int) -> None:
         """Hand up whole RELIABLE messages among the numbers ``first`` to ``last``."""
@@ -88,17 +97,17 @@ class Delivery:
         ):
             return
         store = self._store
-        packets = store.packets
         for number in range(max(first, store.last_delivered + 1), last + 1):
-            packet = packets.get(number, HOLE)
-            fragments = packet[3]
+            head, body = store.get(number)
             if (
-                packet[1] == _RELIABLE
-                and (not fragments or fragments[0][0] == -1)
+                not isinstance(body, bytes)
+                and head
+                and type_of(head) == _RELIABLE
+                and body[0][0] == -1
                 and number not in store.early
             ):
                 store.early.add(number)
-                self._assembly.deliver(packet)
+                self._assembly.deliver(head, body)
 
     def discard(self) -> bool:
         """Hand up and forget everything up to ``aru``.
@@ -109,42 +118,31 @@ class Delivery:
 
         """
         store = self._store
-        packets = store.packets
-        early = store.early
         first = store.last_discarded + 1
         last = store.aru
-        if last <= store.last_delivered and last - first < len(packets):
-            # Everything is delivered: the usual case, but for SAFE messages.
-            missing = 0
-            for number in range(first, last + 1):
-                if packets.pop(number, None) is None:
-                    missing += 1
-            store.last_discarded = max(store.last_discarded, last)
-            return not missing or self._breach(missing, first, last)
         messages: list[bytes] = []
         delivered = 0
-        gather = self._assembly.gather
-        numbers: Iterable[int] = range(first, last + 1)
-        if last - first >= len(packets):
-            # Walk what is held: a wild ``last`` must not cost a walk of its own length.
-            numbers = sorted(number for number in packets if number <= last)
-        missing = last - first + 1
-        for number in numbers:
-            packet = packets.pop(number, None)
-            if packet is None:
-                continue
-            missing -= 1
-            store.last_discarded = number
-            if number in early:
-                early.discard(number)
-                store.last_delivered = max(store.last_delivered, number)
-            elif number > store.last_delivered:
-                store.last_delivered = number
-                if packet[0]:
-                    gather(packet, messages)
+        if last > store.last_delivered:
+            # SAFE messages, that is; everything else has been delivered before.
+            early = store.early
+            gather = self._assembly.gather
+            if last - first < len(store.bodies):
+                numbers: Iterable[int] = range(store.last_delivered + 1, last + 1)
+            else:
+                # A wild ``last`` must not cost a walk of its own length.
+                numbers = [
+                    number for number in store.held() if store.last_delivered < number <= last
+                ]
+            for number in numbers:
+                if number in early:
+                    early.discard(number)
+                    continue
+                head, body = store.get(number)
+                if head:
+                    gather(head, body, messages)
                     delivered += 1
-        store.last_discarded = max(store.last_discarded, last)
-        store.last_delivered = max(store.last_delivered, last)
+            store.last_delivered = last
+        missing = last - first + 1 - store.discard(last)
         if delivered:
             self._assembly.hand_up(messages, delivered)
         return missing <= 0 or self._breach(missing, first, last)

@@ -24,20 +24,18 @@ Source: ``docs/protocol/ring-ordering.md`` sections 9.1, 9.2, 12.2;
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TypeAlias
+from typing import Final
 
 from txspread.engine.interfaces import DownQueue
+from txspread.engine.ring.packet_store import NOT_PLAIN, Body
 from txspread.wire.constants import MAX_FRAGMENTS, MESSAGE_HEADER_SIZE, PacketType
-from txspread.wire.packet import PACKET_BODY_SIZE
+from txspread.wire.packet import PACKET_BODY_SIZE, Fragments
 
 ELEMENT_SIZE: Final = PACKET_BODY_SIZE
 """Bytes of every element of a message but its last: 1432."""
 MAX_MESSAGE_SIZE: Final = MAX_FRAGMENTS * ELEMENT_SIZE
 """Largest message, header and group names included: 143 200 bytes."""
 MIN_MESSAGE_SIZE: Final = MESSAGE_HEADER_SIZE
-
-Fragments: TypeAlias = list[tuple[int, bytes]]
-"""(fragment index, bytes) in packet order."""
 
 _FIFO: Final = int(PacketType.FIFO)
 _AGREED: Final = int(PacketType.AGREED)
@@ -73,19 +71,21 @@ class DownQueues:
         """Send the first message from its first element again (new membership)."""
         self.next_element = 0
 
-    def make_packets(self, limit: int) -> list[tuple[int, Fragments]]:
+    def make_packets(self, limit: int) -> list[tuple[int, Body]]:
         """Take up to ``limit`` packets' worth of messages from the current queue.
 
         Returns:
-            (packet type, fragments) for each packet, in sending order.
+            (packet type, fragments) for each packet, in sending order; the message
+            itself in place of the fragments of a packet that is one whole message.
 
         """
         queue = self.current
         popleft = queue.popleft
         element_size = ELEMENT_SIZE
-        made: list[tuple[int, Fragments]] = []
+        made: list[tuple[int, Body]] = []
         while len(made) < limit and queue:
-            packet_type, message = queue[0]
+            first = queue[0]
+            packet_type, message = first
             size = len(message)
             start = self.next_element * element_size
             if start + element_size < size:
@@ -94,11 +94,18 @@ class DownQueues:
                     (packet_type, [(self.next_element, message[start : start + element_size])])
                 )
                 continue
-            fragments: Fragments = [(-1 - self.next_element, message[start:] if start else message)]
             popleft()
+            used = size - start
+            if not start and not packet_type & NOT_PLAIN:
+                if not queue:
+                    made.append(first)
+                    break
+                if ((used + 3) & ~3) + 4 + len(queue[0][1]) > element_size:
+                    made.append(first)
+                    continue
+            fragments: Fragments = [(-1 - self.next_element, message[start:] if start else message)]
             self.next_element = 0
             append = fragments.append
-            used = size - start
             while queue:
                 next_type, message = queue[0]
                 used = ((used + 3) & ~3) + 4 + len(message)
@@ -108,5 +115,8 @@ class DownQueues:
                     break
                 append((-1, message))
                 popleft()
-            made.append((packet_type, fragments))
+            if len(fragments) == 1 and not start and not packet_type & NOT_PLAIN:
+                made.append(first)
+            else:
+                made.append((packet_type, fragments))
         return made

@@ -24,8 +24,8 @@ from txspread.engine.alarms import AlarmSink
 from txspread.engine.ring.counters import RingCounters, rarely
 from txspread.engine.ring.flow import FlowControl
 from txspread.engine.ring.identity import Identity
-from txspread.engine.ring.packet_store import MAX_PACKETS, UNCUT, PacketStore
-from txspread.engine.ring.packing import MIN_MESSAGE_SIZE, Fragments
+from txspread.engine.ring.packet_store import MAX_PACKETS, NOT_PLAIN, Body, PacketStore
+from txspread.engine.ring.packing import MIN_MESSAGE_SIZE
 from txspread.engine.ring.token_visit import TokenMachine
 from txspread.engine.ring_interfaces import MembershipState, RingMembership
 from txspread.wire.constants import ENDIAN_MARKER, MAX_FRAGMENTS, PacketType
@@ -33,22 +33,22 @@ from txspread.wire.datagram import REGULAR
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import ProcId
 from txspread.wire.packet import (
-    HEADER_LE,
-    HEADER_REST_LE,
     MAX_PACKET_SIZE,
     PACKET_HEADER_SIZE,
-    RUN_SIZE,
+    Fragments,
     PacketHeader,
+    cut_header,
     encode_packet,
     read_fragments,
     read_packed,
+    read_rest,
+    read_run,
+    train_layout,
 )
 
 _EVS: Final = MembershipState.EVS
 _FORM: Final = MembershipState.FORM
 _RELIABLE: Final = int(PacketType.RELIABLE)
-_unpack_header: Final = HEADER_LE.unpack_from
-_unpack_rest: Final = HEADER_REST_LE.unpack_from
 
 
 class Reception:
@@ -97,9 +97,8 @@ class Reception:
         if now >= machine.timers_fresh_until and membership.token_alive and not alone:
             machine.restart_timers(membership.active.leader == identity.me, now)
         store = self._store
-        packets = store.packets
         number = header.seq
-        if number <= store.last_discarded or number in packets:
+        if number <= store.last_discarded or store.holds(number):
             counters.duplicate_packets += 1
             return 0
         if number > store.last_discarded + MAX_PACKETS:
@@ -138,7 +137,11 @@ class Reception:
                 error,
             )
             return 0
-        packets[number] = (data, packet_type, proc_id, fragments)
+        run, _, rest = cut_header(data)
+        body: Body = fragments
+        if fragments[0][0] == -1 and len(fragments) == 1 and not packet_type & NOT_PLAIN:
+            body = fragments[0][1]
+        store.put(number, run + rest, body)
         counters.packet_recv += 1
         if (
             header.token_round > machine.received_token_rounds
@@ -149,10 +152,7 @@ class Reception:
         if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
             store.highest_seq = number
         if number == store.my_aru + 1:
-            if number + 1 in packets:
-                store.extend()
-            else:
-                store.my_aru = number
+            store.extend()
             return number
         return -number
 
@@ -185,93 +185,201 @@ class Reception:
             The index of the first datagram that was not taken.
 
         """
-        identity = self._identity
-        membership = self._membership
-        machine = self._machine
         store = self._store
-        packets = store.packets
-        members = identity.members
-        memb_proc, memb_time = identity.installed_id
-        conf_hash = identity.conf_hash
         first = store.last_discarded
         last = first + MAX_PACKETS
-        mask = refused | ENDIAN_MARKER
+        highest = store.highest_seq
+        next_number = first + len(store.bodies) + 1
         position = start
-        packet_type = transmiter_id = proc_id = 0
-        run = b""
+        known_size = packet_type = index = length = 0
+        known_run = known_rest = head = b""
+        hasten = False
         for data in batch[start:] if start else batch:
             size = len(data)
             if not PACKET_HEADER_SIZE <= size <= MAX_PACKET_SIZE:
                 break
-            if data[:RUN_SIZE] == run:
-                (number, token_round, packet_hash, data_len, _, index, length) = _unpack_rest(
-                    data, RUN_SIZE
-                )
-            else:
-                (
-                    kind,
-                    transmiter_id,
-                    proc_id,
-                    packet_proc,
-                    packet_time,
-                    number,
-                    token_round,
-                    packet_hash,
-                    data_len,
-                    _,
-                    index,
-                    length,
-                ) = _unpack_header(data)
-                packet_type = kind & REGULAR
-                if (
-                    kind & mask != ENDIAN_MARKER
-                    or not packet_type
-                    or packet_proc != memb_proc
-                    or packet_time != memb_time
-                    or transmiter_id not in heard
-                    or proc_id not in members
-                ):
+            run, number, rest = cut_header(data)
+            if rest != known_rest or run != known_run or size != known_size:
+                if run != known_run:
+                    packet_type = self._usual_run(run, heard, refused)
+                    if not packet_type:
+                        break
+                    known_run = run
+                index, length, early_token = self._usual_rest(run, rest, size)
+                if not index:
                     break
-                run = data[:RUN_SIZE]
-            if (
-                packet_hash != conf_hash
-                or data_len != size - PACKET_HEADER_SIZE
-                or number in packets
-                or not first < number <= last
-            ):
+                known_rest = rest
+                known_size = size
+                head = run + rest
+            if not first < number <= last or store.holds(number):
                 break
-            next_one = number == store.my_aru + 1
-            if early and packet_type == _RELIABLE and not next_one:
+            if early and packet_type == _RELIABLE and number != next_number:
                 break
-            if length == data_len:
-                if not -MAX_FRAGMENTS <= index <= MAX_FRAGMENTS or (
-                    length < MIN_MESSAGE_SIZE if index == -1 else not index
-                ):
-                    break
-                fragments = UNCUT if index == -1 else [(index, data[PACKET_HEADER_SIZE:])]
-            else:
-                try:
-                    fragments = read_packed(data, index, length)
-                except ProtocolError:
-                    break
-            packets[number] = (data, packet_type, proc_id, fragments)
-            if (
-                token_round > machine.received_token_rounds
-                and transmiter_id == machine.predecessor
-                and self._flow.accelerated
-            ):
-                machine.prefer_tokens = True
-            if number > store.highest_seq:  # noqa: PLR1730 - max() costs a call for each packet
-                store.highest_seq = number
-            if next_one:
-                store.my_aru = number
+            body = _body(data[PACKET_HEADER_SIZE:], packet_type, index, length)
+            if body is None:
+                break
+            store.put(number, head, body)
+            hasten = hasten or early_token
+            highest = max(highest, number)
+            if number == next_number:
+                next_number += 1
             position += 1
-        if position > start:
-            self._counters.packet_recv += position - start
-            store.extend()
-            if now >= machine.timers_fresh_until and membership.token_alive:
-                machine.restart_timers(membership.active.leader == identity.me, now)
+        self._taken(position - start, highest, hasten, now)
         return position
+
+    def train(
+        self,
+        train: bytes | memoryview,
+        size: int,
+        now: float,
+        heard: Container[ProcId],
+        refused: int,
+    ) -> int:
+        """Take the packets of a train if they are as usual, alike, and continue what is held.
+
+        See :meth:`packets`; here all are looked at as one.  Their numbers follow each
+        other from the first that is not held, and one daemon has sent them in a row.
+
+        Args:
+            train: datagrams as received, one behind the other; not kept.
+            size: of each but perhaps the last, bytes.
+            now: as above, like the others.
+            heard: likewise.
+            refused: likewise.
+
+        Returns:
+            How many packets were taken from its start: none, all that have ``size``
+            bytes, or all.
+
+        """
+        store = self._store
+        count = len(train) // size
+        if not PACKET_HEADER_SIZE <= size <= MAX_PACKET_SIZE or store.ahead or not count:
+            return 0
+        run, number, rest = cut_header(train)
+        first = store.last_discarded
+        last = number + count - 1
+        if number != first + len(store.bodies) + 1 or last > first + MAX_PACKETS:
+            return 0
+        packet_type = self._usual_run(run, heard, refused)
+        index, length, hasten = self._usual_rest(run, rest, size)
+        if not packet_type or not index:
+            return 0
+        parts = train_layout(size, count).unpack_from(train)
+        if parts[::4] != (run,) * count or parts[1::4] != tuple(range(number, last + 1)):
+            return 0
+        head = run + rest
+        if parts[2::4] == (rest,) * count:
+            heads = [head] * count
+            bodies: list[Body] = list(parts[3::4])
+            if index != -1 or length != size - PACKET_HEADER_SIZE or packet_type & NOT_PLAIN:
+                for place in range(count):
+                    body = _body(parts[4 * place + 3], packet_type, index, length)
+                    if body is None:
+                        return 0
+                    bodies[place] = body
+            elif length < MIN_MESSAGE_SIZE:
+                return 0
+        else:
+            heads = []
+            bodies = []
+            for place in range(count):
+                next_rest = parts[4 * place + 2]
+                if next_rest != rest:
+                    rest = next_rest
+                    index, length, early_token = self._usual_rest(run, rest, size)
+                    hasten = hasten or early_token
+                    head = run + rest
+                body = _body(parts[4 * place + 3], packet_type, index, length)
+                if body is None:
+                    return 0
+                heads.append(head)
+                bodies.append(body)
+        at = count * size
+        left = len(train) - at
+        if left >= PACKET_HEADER_SIZE and last < first + MAX_PACKETS:
+            next_run, number, rest = cut_header(train, at)
+            if next_run == run and number == last + 1:
+                index, length, early_token = self._usual_rest(run, rest, left)
+                body = _body(bytes(train[at + PACKET_HEADER_SIZE :]), packet_type, index, length)
+                if body is not None:
+                    hasten = hasten or early_token
+                    heads.append(run + rest)
+                    bodies.append(body)
+                    count += 1
+                    last = number
+        store.put_train(heads, bodies)
+        self._taken(count, max(last, store.highest_seq), hasten, now)
+        return count
+
+    def _usual_run(self, run: bytes, heard: Container[ProcId], refused: int) -> int:
+        """Examine the first part of a header; its packet type, 0 if it is not as usual."""
+        kind, transmiter_id, proc_id, memb_proc, memb_time = read_run(run)
+        identity = self._identity
+        ring = identity.installed_id
+        if (
+            kind & (refused | ENDIAN_MARKER) != ENDIAN_MARKER
+            or memb_proc != ring[0]
+            or memb_time != ring[1]
+            or transmiter_id not in heard
+            or proc_id not in identity.members
+        ):
+            return 0
+        return kind & REGULAR
+
+    def _usual_rest(self, run: bytes, rest: bytes, size: int) -> tuple[int, int, bool]:
+        """Examine what follows seq in the header of a datagram of ``size`` bytes.
+
+        Returns:
+            Index (0 if something is not as usual) and length of the first fragment, and
+            whether the token may be here already.
+
+        """
+        token_round, conf_hash, data_len, index, length = read_rest(rest)
+        if conf_hash != self._identity.conf_hash or data_len != size - PACKET_HEADER_SIZE:
+            return 0, 0, False
+        machine = self._machine
+        hasten = (
+            token_round > machine.received_token_rounds
+            and self._flow.accelerated
+            and read_run(run)[1] == machine.predecessor
+        )
+        return index, length, hasten
+
+    def _taken(self, count: int, highest: int, hasten: bool, now: float) -> None:
+        """What follows from having taken ``count`` usual packets."""
+        if not count:
+            return
+        machine = self._machine
+        store = self._store
+        self._counters.packet_recv += count
+        if hasten:
+            machine.prefer_tokens = True
+        store.highest_seq = highest
+        store.extend()
+        if now >= machine.timers_fresh_until:
+            membership = self._membership
+            if membership.token_alive:
+                leader = membership.active.leader
+                machine.restart_timers(leader == self._identity.me, now)
+
+
+def _body(body: bytes, packet_type: int, index: int, length: int) -> Body | None:
+    """What is held of a usual packet's body; None if it must not be held."""
+    if not index:
+        return None
+    if length == len(body):
+        if not -MAX_FRAGMENTS <= index <= MAX_FRAGMENTS or (
+            index == -1 and length < MIN_MESSAGE_SIZE
+        ):
+            return None
+        if index == -1 and not packet_type & NOT_PLAIN:
+            return body
+        return [(index, body)]
+    try:
+        return read_packed(body, index, length)
+    except ProtocolError:
+        return None
 
 
 def _checked_fragments(data: bytes, header: PacketHeader) -> Fragments:

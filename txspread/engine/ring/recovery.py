@@ -52,7 +52,12 @@ from txspread.engine.ring.assembly import Assembly
 from txspread.engine.ring.counters import RingCounters
 from txspread.engine.ring.delivery import Delivery
 from txspread.engine.ring.identity import Identity
-from txspread.engine.ring.packet_store import HOLE, MAX_PACKETS, PacketStore
+from txspread.engine.ring.packet_store import (
+    MAX_PACKETS,
+    PacketStore,
+    originator_of,
+    type_of,
+)
 from txspread.engine.ring.packing import DownQueues
 from txspread.engine.ring_interfaces import OldRingResult, OldRingState, RingMembership, RingView
 from txspread.wire.constants import PacketType
@@ -100,7 +105,7 @@ class Recovery:
         missing: list[int] = []
         held: list[int] = []
         for number in range(store.my_aru + 1, store.highest_seq + 1):
-            (held if number in store.packets else missing).append(number)
+            (held if store.holds(number) else missing).append(number)
         return OldRingState(
             aru=store.aru,
             highest_seq=store.highest_seq,
@@ -162,17 +167,16 @@ class Recovery:
 
         """
         store = self._store
-        packets = store.packets
         deliver = self._assembly.deliver
         highest = store.highest_seq
         number = store.last_discarded + 1
         while number <= highest:
-            packet = packets.get(number, HOLE)
-            if not packet[0] or packet[1] & _SAFE:
+            head, body = store.get(number)
+            if not head or type_of(head) & _SAFE:
                 break
             if not store.is_delivered(number):
                 store.early.add(number)
-                deliver(packet)
+                deliver(head, body)
             number += 1
 
         order = self._identity.position
@@ -188,12 +192,12 @@ class Recovery:
         commit = frozenset(self.commit_set)
         hole = False
         while number <= highest:
-            packet = packets.get(number, HOLE)
-            if not packet[0]:
+            head, body = store.get(number)
+            if not head:
                 hole = True
-            elif not store.is_delivered(number) and (not hole or packet[2] in commit):
+            elif not store.is_delivered(number) and (not hole or originator_of(head) in commit):
                 store.early.add(number)
-                deliver(packet)
+                deliver(head, body)
             number += 1
 
         self._assembly.clear()

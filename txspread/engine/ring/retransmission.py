@@ -26,7 +26,7 @@ from typing import Final
 from txspread.engine.alarms import AlarmSink
 from txspread.engine.ring.counters import RingCounters, rarely
 from txspread.engine.ring.identity import Identity
-from txspread.engine.ring.packet_store import HOLE, PacketStore
+from txspread.engine.ring.packet_store import PacketStore
 from txspread.engine.ring_interfaces import Network
 from txspread.wire.datagram import ROUTED
 from txspread.wire.identifiers import ProcId
@@ -109,8 +109,8 @@ class Retransmission:
         """Answer one entry; tells whether some of its numbers are not here."""
         identity = self._identity
         counters = self._counters
-        packets = self._store.packets
-        aru = self._store.aru
+        store = self._store
+        aru = store.aru
         proc_id = request.proc_id
         seg_index = request.seg_index
         known = proc_id == NOBODY or proc_id in identity.position
@@ -129,15 +129,15 @@ class Retransmission:
                     aru,
                 )
                 continue
-            packet = packets.get(number, HOLE)
-            if not packet[0]:
+            packet = store.datagram(number)
+            if not packet:
                 lacking = True
                 continue
             self.answered += 1
             if not known:
                 counters.illegal_requests += 1
                 continue
-            datagram = restamp(packet[0], 0, ROUTED, identity.me, identity.conf_hash)
+            datagram = restamp(packet, 0, ROUTED, identity.me, identity.conf_hash)
             if proc_id != NOBODY:
                 counters.u_retrans += 1
                 self._network.send_to_daemon(proc_id, datagram)

@@ -36,7 +36,7 @@ from txspread.engine.ring.counters import RingCounters
 from txspread.engine.ring.delivery import Delivery
 from txspread.engine.ring.flow import FlowControl
 from txspread.engine.ring.identity import Identity
-from txspread.engine.ring.packet_store import PacketStore
+from txspread.engine.ring.packet_store import PacketStore, originator_of
 from txspread.engine.ring.packing import (
     MAX_MESSAGE_SIZE,
     MIN_MESSAGE_SIZE,
@@ -57,20 +57,12 @@ from txspread.engine.ring_interfaces import (
 from txspread.wire.constants import WATER_MARK, PacketType
 from txspread.wire.datagram import HURRY
 from txspread.wire.identifiers import ProcId
-from txspread.wire.packet import (
-    HEADER_LE,
-    HEADER_REST_LE,
-    NO_MEMBERSHIP,
-    PacketHeader,
-    encode_bare,
-)
+from txspread.wire.packet import NO_MEMBERSHIP, PacketHeader, encode_bare
 
 _OP: Final = MembershipState.OP
 _EVS: Final = MembershipState.EVS
 _FORM: Final = MembershipState.FORM
 _RELIABLE: Final = int(PacketType.RELIABLE)
-_unpack_header: Final = HEADER_LE.unpack_from
-_unpack_rest: Final = HEADER_REST_LE.unpack_from
 
 _RANK: Final = {
     DeliveryThreshold.NONE: 0,
@@ -235,13 +227,35 @@ class TokenRing:
             store = self._store
             if store.my_aru > store.last_delivered:
                 self._deliver_soon()
-            packet = store.packets.get(store.highest_seq)
-            if packet is not None:
-                keeper = self._machine.keeper
-                keeper.heard(packet[2], now)
-                if self._queues.current:
-                    self._ask_for_token(keeper.ask())
+            self._heard(now)
         return position
+
+    def data_train(
+        self,
+        train: bytes | memoryview,
+        size: int,
+        now: float,
+        heard: Container[ProcId],
+        refused: int,
+    ) -> int:
+        """Take a train in which everything is as usual; see :meth:`Reception.train`."""
+        if self._membership.state is not _OP or self._alone:
+            return 0
+        count = self._reception.train(train, size, now, heard, refused)
+        if count:
+            self._deliver_soon()
+            self._heard(now)
+        return count
+
+    def _heard(self, now: float) -> None:
+        """New packets have come: notice who speaks, and call for the token if it stays there."""
+        store = self._store
+        head, _body = store.get(store.highest_seq)
+        if head:
+            keeper = self._machine.keeper
+            keeper.heard(originator_of(head), now)
+            if self._queues.current:
+                self._ask_for_token(keeper.ask())
 
     def token(self, data: bytes, now: float) -> None:
         """Take one regular token: pass it on, then deliver what it has set free.

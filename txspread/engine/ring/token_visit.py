@@ -44,7 +44,6 @@ Source: ``docs/protocol/ring-ordering.md`` sections 6, 7 and 14,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from txspread.engine.alarms import AlarmSink, Category, Priority
@@ -56,6 +55,7 @@ from txspread.engine.ring.packet_store import MAX_PACKETS, PacketStore
 from txspread.engine.ring.packing import DownQueues
 from txspread.engine.ring.recovery import Recovery
 from txspread.engine.ring.retransmission import Retransmission
+from txspread.engine.ring.sending import Sending
 from txspread.engine.ring_interfaces import (
     MembershipState,
     Network,
@@ -68,7 +68,6 @@ from txspread.wire.constants import PacketType
 from txspread.wire.datagram import ARQ, ARQ_SHIFT, RETRANS, RETRANS_SHIFT
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import ProcId
-from txspread.wire.packet import encode_packet
 from txspread.wire.token import RetransmissionRequest, Token
 
 MAX_WRAP_SEQUENCE_VALUE: Final = 1 << 30
@@ -107,6 +106,7 @@ class TokenMachine:
         self._counters = counters
         self._alarms = alarms
         self._retransmission = Retransmission(identity, store, network, counters, alarms)
+        self._sending = Sending(identity, store, network)
         self.lingering = Lingering(timers)
         self.keeper = Keeper()
 
@@ -410,29 +410,15 @@ class TokenMachine:
         before = num_sent
         if flow.accelerated and after_token is not None:
             before = max(0, num_sent - max(0, flow.accelerated_window))
-        identity = self._identity
-        me = identity.me
-        memb_id = identity.installed_id
-        conf_hash = identity.conf_hash
-        packets = store.packets
-        send: Callable[[bytes], None] = self._network.send_to_all
-        number = store.highest_seq
-        safe = False
-        for position, (packet_type, fragments) in enumerate(made):
-            number += 1
-            if position == before and after_token is not None:
-                token_round += 1
-                send = after_token.append
-            if packet_type == _SAFE:
-                safe = True
-            datagram = encode_packet(
-                packet_type, me, me, memb_id, number, token_round, conf_hash, fragments
-            )
-            packets[number] = (datagram, packet_type, me, fragments)
-            send(datagram)
-        store.highest_seq = number
+        self._sending.send(
+            made, before, token_round, after_token if after_token is not None else []
+        )
         self._counters.packet_sent += num_sent
         if num_sent:
+            safe = False
+            for packet_type, _body in made:
+                if packet_type == _SAFE:
+                    safe = True
             self.lingering.spoke(now, safe)
         return num_sent
 
