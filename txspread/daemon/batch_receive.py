@@ -20,6 +20,8 @@ import struct
 import sys
 from typing import Final, Protocol
 
+from txspread.daemon import system_calls
+
 UDP_GRO: Final = 104
 SLOT_SIZE: Final = 65536
 """Largest train or token, bytes."""
@@ -154,6 +156,32 @@ class BatchReceiver:
         return datagrams
 
 
+class DirectReceiver:
+    """Reads by :data:`~txspread.daemon.system_calls.receive`, with ``UDP_GRO``.
+
+    Args:
+        receiving: a bound UDP socket; stays the caller's.
+
+    Raises:
+        OSError: this installation does not have it.
+
+    """
+
+    def __init__(self, receiving: socket.socket) -> None:
+        if system_calls.receive is None:
+            raise OSError("installed without its own system calls")
+        self._call = system_calls.receive
+        self._descriptor = receiving.fileno()
+        try:
+            receiving.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        except OSError:
+            pass  # as above
+
+    def receive(self, many: bool) -> list[bytes]:
+        """See :meth:`Receiver.receive`."""
+        return self._call(self._descriptor, SLOTS if many else 1)
+
+
 class SingleReceiver:
     """One datagram for each call, on any system."""
 
@@ -173,14 +201,21 @@ def receive_single(receiving: socket.socket) -> bytes | None:
         OSError: as for :meth:`Receiver.receive`.
 
     """
+    if system_calls.receive is not None:
+        found = system_calls.receive(receiving.fileno(), 1)
+        return found[0] if found else None
     try:
         return receiving.recv(SLOT_SIZE)
     except (BlockingIOError, InterruptedError):
         return None
 
 
-def make_receiver(receiving: socket.socket) -> BatchReceiver | SingleReceiver:
-    """The best receiver of many datagrams that this system allows."""
+def make_receiver(
+    receiving: socket.socket,
+) -> DirectReceiver | BatchReceiver | SingleReceiver:
+    """The best receiver of many datagrams that this system and installation allow."""
+    if system_calls.receive is not None:
+        return DirectReceiver(receiving)
     try:
         return BatchReceiver(receiving)
     except OSError:

@@ -29,6 +29,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from txspread.daemon.system_calls import send
+
 UDP_SEGMENT: Final = 103
 MAX_TRAIN: Final = 44
 """Most datagrams in one train: 44 of 1472 bytes are below the largest UDP payload."""
@@ -186,7 +188,10 @@ class BatchSender:
             self.calls += 1
             try:
                 if connected is not None:
-                    connected.send(datagram)
+                    if send is None:
+                        connected.send(datagram)
+                    elif send(connected.fileno(), datagram) < 0:
+                        raise BlockingIOError(errno.EAGAIN, "no room in the send buffer")
                 else:
                     self._socket.sendto(datagram, address)
             except OSError as error:
