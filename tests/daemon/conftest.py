@@ -25,6 +25,7 @@ class EchoEngine:
     """An engine that sends back what it gets, and remembers how it was called."""
 
     prefer_tokens = False
+    token_follows = False
 
     def __init__(self, configuration, me, host, alarms, now):
         self.host = host

@@ -154,6 +154,8 @@ class TokenRing:
         self._early_due = False
         self._delivering = False
         self._clients_stopped = False
+        self.token_follows = False
+        """The packets taken last came from who sends the token here."""
 
     def connect(self, delivery: OrderedDelivery, gate: ClientGate) -> None:
         """Name the layers above, where they could not be made before this one."""
@@ -211,6 +213,7 @@ class TokenRing:
             now: seconds on the engine's clock.
 
         """
+        self.token_follows = header.transmiter_id == self._machine.predecessor
         taken = self._reception.packet(data, header, now, self._alone)
         if taken > 0:
             self._deliver_soon()
@@ -237,7 +240,9 @@ class TokenRing:
                 self._deliver_soon()
             packet = store.packets.get(store.highest_seq)
             if packet is not None:
-                keeper = self._machine.keeper
+                machine = self._machine
+                self.token_follows = packet[2] == machine.predecessor
+                keeper = machine.keeper
                 keeper.heard(packet[2], now)
                 if self._queues.current:
                     self._ask_for_token(keeper.ask())
