@@ -2,7 +2,8 @@
 
 Everything else about the package is in ``setup.cfg``.  The same ``.py`` files are
 compiled with mypyc and installed beside their compiled form, so there is no second
-source, and what is not compiled runs as plain Python.
+source, and what is not compiled runs as plain Python.  One small module in C binds the
+system calls that a daemon makes all the time; without it Python's own are used.
 
 ``TXSPREAD_COMPILE``:
 
@@ -42,10 +43,12 @@ HOT = {
         "session_validation sessions sessions_admission sessions_pace sessions_serving "
         "sessions_state timers trace traced_node"
     ),
-    "daemon": "batch_receive batch_send datagrams host hub stream",
+    "daemon": "batch_receive batch_send datagrams host hub stream system_calls",
 }
 """What runs for each token, packet, message or system call.  The rest would gain
 nothing and costs minutes of compilation."""
+IN_C = {"daemon": "_system_calls"}
+"""Extension modules, where the system is Linux; what they do is done without them as well."""
 OPTIONS = (
     "--config-file=",
     "--python-version=3.11",
@@ -108,6 +111,14 @@ def extensions() -> list[Extension]:
     found: list[Extension] = mypycify(
         [*OPTIONS, *modules()], opt_level="2", debug_level="0", multi_file=True
     )
+    if sys.platform == "linux":
+        found += [
+            Extension(
+                f"txspread.{folder.replace('/', '.')}.{name}", [f"txspread/{folder}/{name}.c"]
+            )
+            for folder, names in IN_C.items()
+            for name in names.split()
+        ]
     for extension in found:
         # What a newer compiler warns of is no reason to run plain Python.
         extension.extra_compile_args = [

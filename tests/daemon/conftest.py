@@ -12,6 +12,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from txspread.config import Configuration, parse
 from txspread.engine.session_output import OutputQueue
+from txspread.wire.packet import cut_train
 
 
 class EchoSession:
@@ -25,6 +26,7 @@ class EchoEngine:
     """An engine that sends back what it gets, and remembers how it was called."""
 
     prefer_tokens = False
+    token_follows = False
 
     def __init__(self, configuration, me, host, alarms, now):
         self.host = host
@@ -49,6 +51,9 @@ class EchoEngine:
     def datagrams(self, batch, channel, now):
         for data in batch:
             self.datagram(data, channel, now)
+
+    def train(self, train, size, channel, now):
+        self.datagrams(cut_train(train, size), channel, now)
 
     def session_opened(self, transport, peer, now):
         session = EchoSession(transport)

@@ -11,8 +11,13 @@ from collections import Counter
 
 import pytest
 
-from txspread.daemon import batch_receive
-from txspread.daemon.batch_receive import BatchReceiver, SingleReceiver, make_receiver
+from txspread.daemon import batch_receive, system_calls
+from txspread.daemon.batch_receive import (
+    BatchReceiver,
+    DirectReceiver,
+    SingleReceiver,
+    make_receiver,
+)
 from txspread.daemon.batch_send import MAX_TRAIN, BatchSender
 from txspread.daemon.datagrams import BATCH, DatagramReader, DatagramSocket
 from txspread.daemon.service import SpreadService
@@ -63,7 +68,11 @@ def turn(reader):
         look += 1
 
 
-@pytest.mark.parametrize("kind", [BatchReceiver, SingleReceiver])
+HAS_ITS_OWN = system_calls.receive is not None
+RECEIVERS = [BatchReceiver, SingleReceiver, *([DirectReceiver] if HAS_ITS_OWN else [])]
+
+
+@pytest.mark.parametrize("kind", RECEIVERS)
 class TestReceiving:
     def test_order_and_bytes_are_kept(self, kind, sending, receiving):
         receiver = kind(receiving)
@@ -102,7 +111,10 @@ class TestReceiving:
 
 def test_single_receiver_stands_in_where_the_library_has_no_batches(receiving, monkeypatch):
     monkeypatch.setattr(batch_receive.ctypes, "CDLL", lambda *_, **__: object())
-    assert isinstance(make_receiver(receiving), SingleReceiver)
+    with pytest.raises(OSError, match="recvmmsg"):
+        BatchReceiver(receiving)
+    expected = DirectReceiver if HAS_ITS_OWN else SingleReceiver
+    assert isinstance(make_receiver(receiving), expected)
 
 
 class RecordingSocket:
@@ -410,6 +422,7 @@ class TestConnectedSockets:
 
 class ReadingEngine:
     prefer_tokens = False
+    token_follows = True
 
     def __init__(self):
         self.seen = []
@@ -554,6 +567,19 @@ class TestPriority:
         assert [payload for _, payload in engine.seen] == [b"1", b"2"]
         assert not reader.receive(both[1:], 2)
         assert [payload for _, payload in engine.seen] == [b"1", b"2", b"token"]
+
+    def test_but_not_after_a_single_packet_that_no_token_follows(self, reading, sending):
+        engine, reader, data, _, _ = reading
+        one = [descriptors(reader)[DATA]]
+        sending.sendto(b"1", data)
+        assert reader.receive(one, 0)
+        engine.token_follows = False
+        sending.sendto(b"2", data)
+        assert not reader.receive(one, 0)
+        for payload in (b"3", b"4", b"5"):
+            sending.sendto(payload, data)
+        assert reader.receive(one, 1)
+        assert [payload for _, payload in engine.seen] == [b"1", b"2", b"3", b"4", b"5"]
 
     def test_a_flood_of_data_does_not_keep_the_token_away(self, reading, sending):
         engine, reader, data, token, _ = reading

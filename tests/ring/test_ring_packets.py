@@ -288,6 +288,20 @@ def test_the_regular_ring_never_prefers_tokens():
     assert not probe.ring.prefer_tokens
 
 
+def test_a_token_is_expected_close_behind_the_predecessors_packets():
+    probe = Probe(1)
+    assert not probe.ring.token_follows
+    probe.give(1, sender=2)
+    assert not probe.ring.token_follows
+    probe.give(2, sender=0)
+    assert probe.ring.token_follows
+    heard = {member.id for member in probe.members}
+    for seq, sender, follows in ((3, 2, False), (4, 0, True)):
+        datagram = probe.packet(seq, sender=sender)
+        assert probe.ring.data_packets([datagram], 0, 0.0, heard, 0) == 1
+        assert probe.ring.token_follows is follows
+
+
 def test_the_store_forgets_what_everybody_has():
     probe = Probe(1)
     for seq in range(1, 101):

@@ -19,6 +19,8 @@ import socket
 import struct
 from typing import Final, Protocol, TypeAlias
 
+from txspread.daemon import system_calls
+
 UDP_GRO: Final = 104
 SLOT_SIZE: Final = 65536
 """Largest train or token, bytes."""
@@ -38,6 +40,8 @@ _CONTROL_LENGTH_WORD: Final = 5
 """Index of ``msg_controllen`` in a header, in 64-bit words."""
 
 
+_ONE: Final = memoryview(bytearray(SLOT_SIZE))
+"""Room for what is read one at a time, before it is copied."""
 Received: TypeAlias = tuple[bytes | memoryview, int]
 """A datagram and 0, or a train and the size at which to cut it."""
 
@@ -157,6 +161,33 @@ class BatchReceiver:
         return received
 
 
+class DirectReceiver:
+    """Reads by :data:`~txspread.daemon.system_calls.receive`, with ``UDP_GRO``.
+
+    Args:
+        receiving: a bound UDP socket; stays the caller's.
+
+    Raises:
+        OSError: this installation does not have it.
+
+    """
+
+    def __init__(self, receiving: socket.socket) -> None:
+        if system_calls.receive is None:
+            raise OSError("installed without its own system calls")
+        self._call = system_calls.receive
+        self._descriptor = receiving.fileno()
+        self._space = memoryview(bytearray(SLOTS * SLOT_SIZE))
+        try:
+            receiving.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        except OSError:
+            pass  # as above
+
+    def receive(self, many: bool) -> list[Received]:
+        """See :meth:`Receiver.receive`."""
+        return self._call(self._descriptor, self._space, SLOTS if many else 1)
+
+
 class SingleReceiver:
     """One datagram for each call, on any system."""
 
@@ -176,14 +207,21 @@ def receive_single(receiving: socket.socket) -> bytes | None:
         OSError: as for :meth:`Receiver.receive`.
 
     """
+    if system_calls.receive is not None:
+        found = system_calls.receive(receiving.fileno(), _ONE, 1)
+        return bytes(found[0][0]) if found else None
     try:
         return receiving.recv(SLOT_SIZE)
     except (BlockingIOError, InterruptedError):
         return None
 
 
-def make_receiver(receiving: socket.socket) -> BatchReceiver | SingleReceiver:
-    """The best receiver of many datagrams that this system allows."""
+def make_receiver(
+    receiving: socket.socket,
+) -> DirectReceiver | BatchReceiver | SingleReceiver:
+    """The best receiver of many datagrams that this system and installation allow."""
+    if system_calls.receive is not None:
+        return DirectReceiver(receiving)
     try:
         return BatchReceiver(receiving)
     except OSError:

@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from txspread.daemon.system_calls import send
 from txspread.wire.packet import cut_train
 
 UDP_SEGMENT: Final = 103
@@ -240,7 +241,10 @@ class BatchSender:
             self.calls += 1
             try:
                 if connected is not None:
-                    connected.send(datagram)
+                    if send is None:
+                        connected.send(datagram)
+                    elif send(connected.fileno(), datagram) < 0:
+                        raise BlockingIOError(errno.EAGAIN, "no room in the send buffer")
                 else:
                     self._socket.sendto(datagram, address)
             except OSError as error:

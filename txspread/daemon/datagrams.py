@@ -11,8 +11,8 @@ Source: ``docs/protocol/daemon-datagrams.md`` section 13 (reading order).
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Final, Protocol
 
 from txspread.daemon.batch_receive import SingleReceiver, make_receiver, receive_single
@@ -20,6 +20,7 @@ from txspread.daemon.hub import READ, Hub
 from txspread.engine.node_interfaces import Channel
 
 _TOKEN: Final = Channel.TOKEN
+monotonic: Final = time.monotonic
 BATCH: Final = 512
 """Datagrams after which clients get their turn."""
 
@@ -30,6 +31,10 @@ class DatagramEngine(Protocol):
     @property
     def prefer_tokens(self) -> bool:
         """Whether to read the token socket before the data socket."""
+
+    @property
+    def token_follows(self) -> bool:
+        """Whether the packets taken last came from who sends the token here."""
 
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one datagram."""
@@ -85,9 +90,14 @@ class DatagramReader:
     ) -> None:
         self._hub = hub
         self._engine = engine
+        # Looked up once: these are called for every datagram.
+        self._take_one = engine.datagram
+        self._take_train = engine.train
         self._fault = fault
         self._sockets = {one.descriptor: one for one in sockets}
         self._left = BATCH
+        self._found = 0
+        """Datagrams that the last read of data gave."""
         self.received = 0
         """Datagrams received since the start."""
         self.errors = 0
@@ -99,7 +109,9 @@ class DatagramReader:
         """Read what comes next by priority; tells whether to look again at the sockets.
 
         Data are read one batch at a time and tokens only when a look has found no
-        data, which costs less than reading until a socket says that it is empty.
+        data, which costs less than reading until a socket says that it is empty.  After
+        a single packet there is no second look unless a token may come close behind it:
+        a look for nothing takes as long as the packet has taken.
 
         Args:
             ready: descriptors known to be readable; None: nothing is known.
@@ -113,7 +125,11 @@ class DatagramReader:
             if one.channel is _TOKEN:
                 self._read_single(one)
                 return False
-            return self._left > 0 and self._read([one], many=look > 0)
+            return (
+                self._left > 0
+                and self._read([one], many=look > 0)
+                and (self._found > 1 or self._engine.token_follows)
+            )
         tokens: list[DatagramSocket] = []
         data: list[DatagramSocket] = []
         for descriptor in self._sockets if ready is None else ready:
@@ -123,7 +139,7 @@ class DatagramReader:
             data = []  # a flood of data must not keep the token away
         tried = bool(data) and not (tokens and self._engine.prefer_tokens)
         if tried and self._read(data, many=look > 0):
-            return True
+            return bool(tokens) or self._found > 1 or self._engine.token_follows
         if self._read(tokens, many=False) or tried:
             return False
         return self._read(data, many=look > 0)
@@ -139,7 +155,7 @@ class DatagramReader:
             self.received += 1
             self._left -= 1
             try:
-                self._engine.datagram(datagram, one.channel, monotonic())
+                self._take_one(datagram, one.channel, monotonic())
             except Exception:
                 self._fault()
 
@@ -162,14 +178,17 @@ class DatagramReader:
                     batch.append(bytes(data))
                     found += 1
                     continue
-                self._take(batch, channel, now)
-                batch = []
+                if batch:
+                    self._take(batch, channel, now)
+                    batch = []
                 found += (len(data) + size - 1) // size
                 try:
-                    self._engine.train(data, size, channel, now)
+                    self._take_train(data, size, channel, now)
                 except Exception:
                     self._fault()
-            self._take(batch, channel, now)
+            if batch:
+                self._take(batch, channel, now)
+        self._found = found
         self.received += found
         self._left -= found
         return found > 0
@@ -178,8 +197,8 @@ class DatagramReader:
         """Hand the engine datagrams that came by themselves."""
         try:
             if len(batch) == 1:
-                self._engine.datagram(batch[0], channel, now)
-            elif batch:
+                self._take_one(batch[0], channel, now)
+            else:
                 self._engine.datagrams(batch, channel, now)
         except Exception:
             self._fault()

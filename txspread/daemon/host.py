@@ -57,6 +57,10 @@ class Engine(Protocol):
     def prefer_tokens(self) -> bool:
         """Whether to read the token socket before the data socket."""
 
+    @property
+    def token_follows(self) -> bool:
+        """Whether the packets taken last came from who sends the token here."""
+
     def start(self, now: float) -> None:
         """Begin."""
 

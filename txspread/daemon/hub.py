@@ -20,8 +20,8 @@ Source of the order: ``docs/protocol/daemon-datagrams.md`` section 13,
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
-from time import monotonic
 from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import (
@@ -31,8 +31,10 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from txspread.daemon.system_calls import wait
 from txspread.daemon.timer_descriptor import TimerDescriptor
 
+monotonic: Final = time.monotonic
 READ: Final = 1
 WRITE: Final = 4
 _ROUNDS: Final = 16
@@ -185,6 +187,14 @@ class EpollHub:
         self._timer = TimerDescriptor()
         self._timer_descriptor = self._timer.fileno()
         self._epoll = select.epoll()
+        self._descriptor = self._epoll.fileno()
+        self._closed = False
+        # Looked up once: these are called in every turn.
+        self._poll: Callable[[float, int], list[tuple[int, int]]] = self._epoll.poll
+        self._receive = turn.receive_datagrams
+        self._received = turn.datagrams_received
+        self._end_turn = turn.end_turn
+        self._next_due = turn.next_due
         self._sources: dict[int, Source] = {}
         self._datagrams: set[int] = set()
         self._changed: dict[int, Source] = {}
@@ -203,16 +213,25 @@ class EpollHub:
 
     def run(self) -> None:
         """Run turns until nothing is ready, within bounds."""
-        poll, linger = self._epoll.poll, self._linger
-        events = poll(0, _MAX_EVENTS)
+        linger, milliseconds, descriptor = self._linger, int(self._linger * 1000), self._descriptor
+        events = self._look()
         limit = monotonic() + _LINGER_LIMIT
         turns = 0
         while events:
             now = self._run(events)
             turns += 1
-            if self._epoll.closed or (now > limit if linger else turns >= _ROUNDS):
+            if self._closed or (now > limit if linger else turns >= _ROUNDS):
                 return
-            events = poll(linger, _MAX_EVENTS)
+            if wait is not None:
+                events = wait(descriptor, milliseconds)
+            else:
+                events = self._poll(linger, _MAX_EVENTS)
+
+    def _look(self) -> list[tuple[int, int]]:
+        """What is ready now."""
+        if wait is not None:
+            return wait(self._descriptor, 0)
+        return self._poll(0.0, _MAX_EVENTS)
 
     def _run(self, events: list[tuple[int, int]]) -> float:
         """One turn; the time at its end."""
@@ -228,10 +247,10 @@ class EpollHub:
         if ready:
             try:
                 look = 0
-                while ready and turn.receive_datagrams(ready, look):
+                while ready and self._receive(ready, look):
                     look += 1
-                    ready, clients = self._sort(self._epoll.poll(0, _MAX_EVENTS))
-                turn.datagrams_received()
+                    ready, clients = self._sort(self._look())
+                self._received()
             except Exception:
                 turn.fault(None)
         started = now
@@ -277,9 +296,9 @@ class EpollHub:
         """In the middle of long work for clients."""
         try:
             look = 0
-            while self._turn.receive_datagrams(None, look):
+            while self._receive(None, look):
                 look += 1
-            self._turn.datagrams_received()
+            self._received()
         except Exception:
             self._turn.fault(None)
 
@@ -287,15 +306,15 @@ class EpollHub:
         now = monotonic()
         self.ending = True
         try:
-            self._turn.end_turn(now)
+            self._end_turn(now)
         except Exception:
             self._turn.fault(None)
         self.ending = False
-        if self._epoll.closed:
+        if self._closed:
             return now
         if self._changed:
             self._apply_changes()
-        self._due = due = self._turn.next_due()
+        self._due = due = self._next_due()
         if due is not None and (self._alarm is None or due < self._alarm):
             # A timer that moved further away is left to ring early: most timers
             # of a working ring are pushed back with every token.
@@ -336,7 +355,8 @@ class EpollHub:
 
     def close(self) -> None:
         """See :meth:`Hub.close`."""
-        if not self._epoll.closed:
+        if not self._closed:
+            self._closed = True
             self._reactor.removeReader(self._ready)
             self._sources.clear()
             self._changed.clear()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from txspread.daemon.hub import READ, WRITE, Hub
+from txspread.daemon.system_calls import send
 from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import StreamTransport
 from txspread.engine.sessions_state import Session, SessionState
@@ -192,11 +193,11 @@ class ClientTransport:
             try:
                 if count == 1:
                     offered = len(buffers[0])
-                    written = self._socket.send(buffers[0])
+                    written = self._send(buffers[0])
                 elif count > _MAX_BUFFERS or output.size < count * _JOIN_BELOW:
                     joined = b"".join(buffers)
                     offered = len(joined)
-                    written = self._socket.send(joined)
+                    written = self._send(joined)
                 else:
                     offered = sum(map(len, buffers))
                     written = self._socket.sendmsg(buffers)
@@ -208,6 +209,8 @@ class ClientTransport:
                 self.interest &= ~WRITE
                 self._hub.changed(self)
                 return
+            if written < 0:
+                break
             output.consumed(written)
             if written < offered:
                 break
@@ -215,6 +218,10 @@ class ClientTransport:
         if wanted != self.interest and not self._ended:
             self.interest = wanted
             self._hub.changed(self)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        """Bytes taken; -1 or BlockingIOError if none are."""
+        return self._socket.send(data) if send is None else send(self._descriptor, data)
 
     def pause(self) -> None:
         """Stop reading from this connection."""

@@ -300,6 +300,12 @@ class Node:
         """Whether the token socket is to be read before the data socket."""
         return self._stack is not None and self._stack.ring.prefer_tokens
 
+    @property
+    def token_follows(self) -> bool:
+        """Whether the packets taken last came from who sends the token here."""
+        stack = self._stack
+        return stack is not None and stack.ring.token_follows
+
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one received datagram, of any content."""
         try:

@@ -47,6 +47,7 @@ from txspread.wire.packet import PacketHeader, cut_train
 WARN_LEFT: Final = 0.25
 """Part of the token timeout that is left when the warning comes."""
 
+_TOKEN: Final = Channel.TOKEN
 _NOT_DATA: Final = CONTROL | MEMBERSHIP | HURRY
 _RING_TIMERS: Final = frozenset((Timer.HURRY, Timer.LINGER, Timer.DELIVERY))
 _OP: Final = MembershipState.OP
@@ -115,7 +116,7 @@ class RingStack:
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Handle one datagram as it was received."""
         self.timers.now = now
-        if channel is Channel.TOKEN:
+        if channel is _TOKEN:
             kind = self.routing.receive_token(data)
             if kind is None:
                 return
@@ -135,7 +136,7 @@ class RingStack:
 
     def datagrams(self, batch: Sequence[bytes], channel: Channel, now: float) -> None:
         """Handle several datagrams of one channel, as if one by one."""
-        if channel is Channel.TOKEN:
+        if channel is _TOKEN:
             for data in batch:
                 self.datagram(data, channel, now)
             return

@@ -146,6 +146,8 @@ class TokenRing:
         self._early_due = False
         self._delivering = False
         self._clients_stopped = False
+        self.token_follows = False
+        """The packets taken last came from who sends the token here."""
 
     def connect(self, delivery: OrderedDelivery, gate: ClientGate) -> None:
         """Name the layers above, where they could not be made before this one."""
@@ -203,6 +205,7 @@ class TokenRing:
             now: seconds on the engine's clock.
 
         """
+        self.token_follows = header.transmiter_id == self._machine.predecessor
         taken = self._reception.packet(data, header, now, self._alone)
         if taken > 0:
             self._deliver_soon()
@@ -252,8 +255,11 @@ class TokenRing:
         store = self._store
         head, _body = store.get(store.highest_seq)
         if head:
-            keeper = self._machine.keeper
-            keeper.heard(originator_of(head), now)
+            machine = self._machine
+            keeper = machine.keeper
+            originator = originator_of(head)
+            self.token_follows = originator == machine.predecessor
+            keeper.heard(originator, now)
             if self._queues.current:
                 self._ask_for_token(keeper.ask())
 
