@@ -67,7 +67,10 @@ def test_no_names_are_wrong_usage(capsys):
 def test_processes_are_found_by_their_command(tmp_path):
     name = f"sleeper-{os.getpid()}"
     script = tmp_path / name
-    script.write_text("import signal; print('up', flush=True); signal.pause()\n")
+    script.write_text(
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "print('up', flush=True); signal.pause()\n"
+    )
     child = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline() == b"up\n"
