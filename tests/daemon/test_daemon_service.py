@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+import threading
 import time
 
 import pytest
@@ -219,6 +220,68 @@ def test_a_daemon_that_lingers_leaves_the_reactor_its_share(
         client.send(b"g", b"x")
         assert client.bodies(1) == [b"x"]
         assert time.monotonic() - begin < 30, "delayed calls starve while a client is busy"
+
+
+class TestWaitingInTheReactorsPlace:
+    """The reactor of a daemon that lingers is served although it does not wait itself."""
+
+    @pytest.fixture
+    def service(self, serve, one_daemon, running_reactor):
+        service = serve(one_daemon(), "alone", linger=True)
+        assert "doIteration" in vars(running_reactor.reactor)
+        return service
+
+    def test_delayed_calls_are_on_time(self, service, running_reactor):
+        rang = threading.Event()
+        begin = time.monotonic()
+        running_reactor.call(lambda: running_reactor.reactor.callLater(0.05, rang.set))
+        assert rang.wait(30)
+        assert 0.05 <= time.monotonic() - begin < 5
+
+    def test_calls_from_threads_do_not_wait_for_anything(self, service, running_reactor):
+        begin = time.monotonic()
+        for _ in range(20):
+            running_reactor.call(lambda: None)
+        assert time.monotonic() - begin < 20
+
+    def test_its_descriptors_are_read(self, service, running_reactor):
+        here, there = socket.socketpair()
+        got = threading.Event()
+
+        class Reader:
+            def fileno(self):
+                return here.fileno()
+
+            def doRead(self):
+                here.recv(10)
+                got.set()
+
+            def connectionLost(self, reason):
+                pass
+
+            def logPrefix(self):
+                return "test"
+
+        reader = Reader()
+        with here, there:
+            running_reactor.call(lambda: running_reactor.reactor.addReader(reader))
+            there.send(b"x")
+            assert got.wait(30)
+            running_reactor.call(lambda: running_reactor.reactor.removeReader(reader))
+
+    def test_a_second_daemon_is_served_as_well(self, service, serve, one_daemon, connect):
+        second = serve(one_daemon(), "alone", linger=True, socket_directory=None)
+        for one in (service, second):
+            client = connect(one, b"c")
+            client.join(b"g")
+            client.wait_for_members(b"#c#alone")
+            client.send(b"g", b"x")
+            assert client.bodies(1) == [b"x"]
+
+    def test_the_wait_is_given_back(self, service, running_reactor):
+        running_reactor.call(service.stopService)
+        assert "doIteration" not in vars(running_reactor.reactor)
+        running_reactor.call(lambda: None)
 
 
 def test_buffers_smaller_than_asked_for_are_pointed_out(serve, ring_of, monkeypatch):

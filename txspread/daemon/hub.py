@@ -25,12 +25,14 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import (
+    IReactorCore,
     IReadDescriptor,
     IReadWriteDescriptor,
     IWriteDescriptor,
 )
 from zope.interface import implementer
 
+from txspread.daemon.outer_wait import OuterWait
 from txspread.daemon.system_calls import wait
 from txspread.daemon.timer_descriptor import TimerDescriptor
 
@@ -41,6 +43,7 @@ _ROUNDS: Final = 16
 """Turns in a row before the reactor's other work gets its chance."""
 _MAX_EVENTS: Final = 512
 _LINGER: Final = 0.01
+_LONGEST_WAIT: Final = 60.0
 _LINGER_LIMIT: Final = 0.05
 """Seconds for which a hub that lingers may keep the reactor from other work."""
 _DATAGRAM_PATIENCE: Final = 0.001
@@ -170,10 +173,11 @@ class EpollHub:
     Args:
         reactor: any Twisted reactor (``IReactorFDSet``).
         turn: what is driven.
-        linger: wait for more, up to 10 ms, before the reactor gets control back.
-            Tokens and requests follow each other faster than that, so the reactor's
-            part of the latency falls away; but whatever else it serves is delayed,
-            by 60 ms at most.  For a process that is a daemon and no more.
+        linger: wait in the reactor's place (:mod:`~txspread.daemon.outer_wait`), or where
+            that is not possible wait for more, up to 10 ms, before the reactor gets
+            control back: the reactor's part of the latency falls away, but whatever
+            else it serves is delayed, by 60 ms at most while the daemon is busy.  For
+            a process that is a daemon and no more.
 
     Raises:
         OSError, AttributeError: the system has no epoll or no timer descriptor.
@@ -203,7 +207,19 @@ class EpollHub:
         self.ending = False
         self._epoll.register(self._timer_descriptor, READ)
         self._ready = cast(IReadDescriptor, _Ready(self))
-        reactor.addReader(self._ready)
+        self._outer: OuterWait | None = None
+        self._outer_descriptor = -1
+        self._reactor_is_ready = False
+        if linger:
+            try:
+                self._outer = OuterWait(cast(IReactorCore, reactor), self.iterate)
+            except AttributeError:
+                pass  # as described above
+        if self._outer is None:
+            reactor.addReader(self._ready)
+        else:
+            self._outer_descriptor = self._outer.descriptor
+            self._epoll.register(self._outer_descriptor, READ)
 
     # The reactor's side
 
@@ -211,10 +227,32 @@ class EpollHub:
         """The epoll's descriptor."""
         return self._epoll.fileno()
 
+    def iterate(self, delay: float | None) -> None:
+        """Wait in the reactor's place, then run turns until nothing is ready, within bounds.
+
+        Args:
+            delay: seconds until the reactor has something to do; None: for ever.
+
+        """
+        events = self._wait(_LONGEST_WAIT if delay is None else min(delay, _LONGEST_WAIT))
+        limit = monotonic() + _LINGER_LIMIT
+        while events:
+            now = self._run(events)
+            if self._closed:
+                return
+            if self._reactor_is_ready:
+                self._reactor_is_ready = False
+                if self._outer is not None:
+                    self._outer.reactor_turn()
+                return
+            if now > limit:
+                return
+            events = self._wait(self._linger)
+
     def run(self) -> None:
         """Run turns until nothing is ready, within bounds."""
-        linger, milliseconds, descriptor = self._linger, int(self._linger * 1000), self._descriptor
-        events = self._look()
+        linger = self._linger
+        events = self._wait(0.0)
         limit = monotonic() + _LINGER_LIMIT
         turns = 0
         while events:
@@ -222,16 +260,14 @@ class EpollHub:
             turns += 1
             if self._closed or (now > limit if linger else turns >= _ROUNDS):
                 return
-            if wait is not None:
-                events = wait(descriptor, milliseconds)
-            else:
-                events = self._poll(linger, _MAX_EVENTS)
+            events = self._wait(linger)
 
-    def _look(self) -> list[tuple[int, int]]:
-        """What is ready now."""
+    def _wait(self, seconds: float) -> list[tuple[int, int]]:
+        """What is ready, at the latest after ``seconds``."""
         if wait is not None:
-            return wait(self._descriptor, 0)
-        return self._poll(0.0, _MAX_EVENTS)
+            # Rounded up: a wait that ends before something is due would be followed by another.
+            return wait(self._descriptor, int(seconds * 1000 + 0.999))
+        return self._poll(seconds, _MAX_EVENTS)
 
     def _run(self, events: list[tuple[int, int]]) -> float:
         """One turn; the time at its end."""
@@ -249,7 +285,7 @@ class EpollHub:
                 look = 0
                 while ready and self._receive(ready, look):
                     look += 1
-                    ready, clients = self._sort(self._look())
+                    ready, clients = self._sort(self._wait(0.0))
                 self._received()
             except Exception:
                 turn.fault(None)
@@ -288,6 +324,8 @@ class EpollHub:
             elif descriptor == timer:
                 self._timer.acknowledge()
                 self._alarm = None
+            elif descriptor == self._outer_descriptor:
+                self._reactor_is_ready = True
             else:
                 clients.append(event)
         return ready, clients
@@ -357,7 +395,10 @@ class EpollHub:
         """See :meth:`Hub.close`."""
         if not self._closed:
             self._closed = True
-            self._reactor.removeReader(self._ready)
+            if self._outer is None:
+                self._reactor.removeReader(self._ready)
+            else:
+                self._outer.close()
             self._sources.clear()
             self._changed.clear()
             self._epoll.close()
