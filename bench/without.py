@@ -15,6 +15,7 @@ from txspread import form
 from txspread.daemon import batch_send, command, datagrams, host, hub, process_options, service
 from txspread.engine import ring_stack
 from txspread.engine.ring import lingering
+from txspread.wire.packet import cut_train
 
 
 def _trains() -> None:
@@ -57,8 +58,15 @@ def _loop() -> None:
 
 
 def _runs() -> None:
-    """Every packet examined and every message delivered by itself."""
+    """Every packet examined by itself, those of trains included."""
     _replace(ring_stack.RingStack, "_usual", lambda _stack, _batch, start, _now: start)
+    _replace(
+        ring_stack.RingStack,
+        "train",
+        lambda stack, train, size, channel, now: stack.datagrams(
+            cut_train(train, size), channel, now
+        ),
+    )
 
 
 def _lingering() -> None:
