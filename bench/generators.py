@@ -12,6 +12,7 @@ import os
 import signal
 import time
 import traceback
+from abc import ABC, abstractmethod
 from multiprocessing.context import ForkProcess
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
@@ -22,7 +23,7 @@ _READY_LIMIT = 60.0
 _POLL = 0.001
 
 
-class Generators:
+class Generators(ABC):
     """Processes that report that they are ready and wait for the word to go.
 
     Args:
@@ -35,9 +36,9 @@ class Generators:
         self._go: Any = RawArray(ctypes.c_uint64, 1)
         self._processes: list[ForkProcess] = []
 
+    @abstractmethod
     def start(self) -> None:
         """Connect everything, then let the load begin; each kind of load has its own."""
-        raise NotImplementedError
 
     def _spawn(self, function: Any, *arguments: Any) -> None:
         process = _CONTEXT.Process(target=_run, args=(function, *arguments), daemon=True)

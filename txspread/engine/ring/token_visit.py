@@ -16,6 +16,8 @@ Rules:
   leader's own goes out with the token that it keeps: nobody has seen that token, so
   to the others the visit has only lasted longer, and the message is spared a whole
   rotation.
+* While this daemon is the only one that speaks, the token may linger for its next
+  message (:mod:`~txspread.engine.ring.lingering`), by the same argument.
 * Order of work for one token: answer requests, number and send new packets, ask
   for what is missing, send the token, send the rest of the new packets
   (accelerated ring).  Delivery comes after all that, and not from here.
