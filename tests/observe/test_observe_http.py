@@ -22,7 +22,13 @@ def alone(observe):
 
 
 def in_ring(observed, size):
-    return lambda: observed.json("/status")["ring"]["members"] == size
+    """Whether it is in a ring of that size and has exchanged groups there, which follows."""
+
+    def tell():
+        status = observed.json("/status")
+        return status["ring"]["members"] == size and status["daemon"]["ready"]
+
+    return tell
 
 
 def test_status_tells_of_the_ring_and_its_history(observe, eventually):
