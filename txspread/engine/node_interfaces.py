@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from txspread.wire.packet import cut_train
@@ -17,7 +18,7 @@ class Channel(enum.Enum):
     """Tokens, UDP port P + 1."""
 
 
-class OneByOne:
+class OneByOne(ABC):
     """For hosts that know nothing of trains: sends their datagrams one by one."""
 
     def send_train(self, train: bytes | bytearray, size: int, address: tuple[str, int]) -> None:
@@ -25,9 +26,9 @@ class OneByOne:
         for datagram in cut_train(train, size):
             self.send_datagram(datagram, address)
 
+    @abstractmethod
     def send_datagram(self, data: bytes, address: tuple[str, int]) -> None:
         """See :meth:`Host.send_datagram`."""
-        raise NotImplementedError
 
 
 class Host(Protocol):
