@@ -6,7 +6,18 @@ import pytest
 from ring_cluster import Cluster, Member, formed
 from ring_probe import Probe
 
-from txspread.engine.ring.lingering import LIMIT, LOOP_GAP, NEEDED, PATIENCE, SPAN
+from txspread.engine.ring.lingering import (
+    LIMIT,
+    LONGEST,
+    LOOP_GAP,
+    MOST,
+    NEEDED,
+    PATIENCE,
+    RENEWAL,
+    SHARE,
+    SHARE_OF_HURRY,
+    SPAN,
+)
 from txspread.engine.ring_interfaces import MembershipState, Timer
 from txspread.wire.constants import PacketType
 from txspread.wire.datagram import HURRY
@@ -94,6 +105,111 @@ def test_a_visit_makes_no_more_packets_than_flow_control_allows():
     assert max(rounds.values()) == 3
     cluster.settle()
     assert all(one.ring._machine._last.flow_control == 0 for one in cluster.members)
+
+
+def undisturbed(silent: float, hurry_timeout: float = 2.0, **changes: object):
+    """A ring in which the others were silent for so many seconds, and the token lingers."""
+    cluster, member = talking(1, **changes)
+    machine = member.ring._machine
+    machine._identity.hurry_timeout = hurry_timeout
+    cluster.run(lambda: not machine.lingering.active)
+    cluster.settle()
+    cluster.now += silent
+    for number in range(50):
+        say(cluster, member, f"again {number}")
+        if machine.lingering.active:
+            return cluster, member
+    raise AssertionError("the token has not lingered")
+
+
+@pytest.mark.parametrize(
+    ("silent", "hurry_timeout", "expected"),
+    [
+        (0.0, 2.0, LIMIT),
+        (0.01 * SHARE, 2.0, 0.01),
+        (0.03 * SHARE, 2.0, 0.03),
+        (100.0, 2.0, LONGEST),
+        (100.0, 0.4, 0.4 / SHARE_OF_HURRY),
+        (100.0, 0.01, LIMIT),
+    ],
+)
+def test_the_longer_others_are_silent_the_longer_the_token_stays(
+    silent: float, hurry_timeout: float, expected: float
+):
+    cluster, member = undisturbed(silent, hurry_timeout, window=1000, personal_window=1000)
+    begin = cluster.now
+    number = 0
+    while member.ring._machine.lingering.active:
+        number += 1
+        cluster.now += 0.0004
+        say(cluster, member, f"m{number}")
+    assert 0.99 * expected <= cluster.now - begin <= 1.1 * expected + 0.002
+
+
+@pytest.mark.parametrize("how", ["speaks", "lacks a packet"])
+def test_it_is_short_again_when_another_member(how: str):
+    cluster, member = undisturbed(100.0)
+    cluster.run(lambda: not member.ring._machine.lingering.active)
+    other = cluster.members[2]
+    if how == "speaks":
+        say(cluster, other, "one word")
+    else:
+        cluster.drop = lambda source, target, _packet: source is member and target is other
+        member.submit("lost")
+        cluster.run(lambda: "lost" in member.upper.texts)
+        cluster.drop = None
+        cluster.run(lambda: "lost" in other.upper.texts)
+    for number in range(50):
+        say(cluster, member, f"again {number}")
+        if member.ring._machine.lingering.active:
+            break
+    assert cluster.now < member.ring._machine.lingering._leaves_at <= cluster.now + LIMIT + 0.001
+
+
+def test_flow_control_does_not_count_what_has_long_arrived():
+    cluster, member = undisturbed(100.0, window=60, personal_window=3)
+    others = [one for one in cluster.members if one is not member]
+    accepted = [one.ring.counters.tokens_accepted for one in others]
+    for number in range(30):
+        say(cluster, member, f"slow {number}")
+        cluster.now += RENEWAL
+    assert [one.ring.counters.tokens_accepted for one in others] == accepted
+    assert member.ring._machine._last.flow_control <= 3
+    cluster.settle()
+    assert all(one.ring._machine._last.flow_control == 0 for one in cluster.members)
+
+
+def test_a_visit_makes_a_bounded_number_of_packets_in_all():
+    cluster, member = undisturbed(100.0, window=1000, personal_window=1000)
+    for number in range(2 * MOST):
+        member.submit(f"m{number}", BIG)
+        if number % 10 == 0:
+            cluster.run(lambda number=number: f"m{number}" in member.upper.texts)
+    cluster.settle()
+    rounds: dict[int, int] = {}
+    for how, _to, datagram in member.sent:
+        if how == "all":
+            header = PacketHeader.decode(datagram)
+            rounds[header.token_round] = rounds.get(header.token_round, 0) + 1
+    assert max(rounds.values()) == MOST
+
+
+def test_who_lacks_a_packet_asks_the_keeper_of_the_token():
+    probe = Probe(1)
+    probe.pass_token(seq=0)
+    heard = {one.id for one in probe.members}
+    hurries = probe.counters.hurries_sent
+    for seq, at in ((1, 0.0), (2, 2 * SPAN)):
+        now = probe.cluster.now + at
+        assert probe.ring.data_packets([probe.packet(seq)], 0, now, heard, 0) == 1
+    assert probe.counters.hurries_sent == hurries
+    for seq in (4, 6):
+        now = probe.cluster.now + seq * SPAN
+        assert probe.ring.data_packets([probe.packet(seq)], 0, now, heard, 0) == 1
+    assert probe.counters.hurries_sent == hurries + 1
+    how, to, header = probe.data[-1]
+    assert (how, to) == ("daemon", probe.members[2].id)
+    assert header.type & HURRY
 
 
 def test_two_that_talk_in_turn_never_wait_for_each_other():

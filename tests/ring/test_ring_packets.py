@@ -6,6 +6,7 @@ import pytest
 from ring_cluster import message
 from ring_probe import HASH, Probe
 
+from txspread.engine.ring.lingering import SPAN
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId
 from txspread.wire.packet import encode_packet, read_fragments
@@ -300,6 +301,22 @@ def test_a_token_is_expected_close_behind_the_predecessors_packets():
         datagram = probe.packet(seq, sender=sender)
         assert probe.ring.data_packets([datagram], 0, 0.0, heard, 0) == 1
         assert probe.ring.token_follows is follows
+
+
+def test_no_token_is_expected_behind_the_packets_of_who_keeps_it():
+    probe = Probe(1)
+    heard = {member.id for member in probe.members}
+    probe.pass_token(seq=0)
+    begin = probe.cluster.now
+    follows = []
+    for seq in range(1, 5):
+        now = begin + seq * 0.6 * SPAN
+        assert probe.ring.data_packets([probe.packet(seq, sender=0)], 0, now, heard, 0) == 1
+        follows.append(probe.ring.token_follows)
+    assert follows == [True, True, False, False]
+    probe.pass_token(seq=4)
+    assert probe.ring.data_packets([probe.packet(5, sender=0)], 0, now, heard, 0) == 1
+    assert probe.ring.token_follows
 
 
 def test_the_store_forgets_what_everybody_has():

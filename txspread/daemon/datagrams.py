@@ -34,7 +34,7 @@ class DatagramEngine(Protocol):
 
     @property
     def token_follows(self) -> bool:
-        """Whether the packets taken last came from who sends the token here."""
+        """Whether the token may be close behind the packets taken last."""
 
     def datagram(self, data: bytes, channel: Channel, now: float) -> None:
         """Take one datagram."""

@@ -59,7 +59,7 @@ class Engine(Protocol):
 
     @property
     def token_follows(self) -> bool:
-        """Whether the packets taken last came from who sends the token here."""
+        """Whether the token may be close behind the packets taken last."""
 
     def start(self, now: float) -> None:
         """Begin."""

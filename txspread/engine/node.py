@@ -302,7 +302,7 @@ class Node:
 
     @property
     def token_follows(self) -> bool:
-        """Whether the packets taken last came from who sends the token here."""
+        """Whether the token may be close behind the packets taken last."""
         stack = self._stack
         return stack is not None and stack.ring.token_follows
 

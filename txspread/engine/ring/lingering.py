@@ -10,10 +10,18 @@ Rules:
 * The token lingers only after :data:`NEEDED` messages in a row, each within
   :data:`LOOP_GAP` of the one before and with nothing of others in between.  What
   somebody answers to, or what comes now and then, is never waited for.
-* It leaves after :data:`PATIENCE` without a message; right behind a message after
-  :data:`LIMIT`, or when the visit has made as many packets as flow control allows, so
+* It leaves after :data:`PATIENCE` without a message; right behind a message when it has
+  been here for long enough, or when packets are made faster than flow control allows, so
   that it goes round while that message is delivered and answered; and at once when a
   member says HURRY.
+* Long enough is a :data:`SHARE` of the time since another member spoke or lacked a
+  packet, from :data:`LIMIT` to :data:`LONGEST` and not more than a :data:`SHARE_OF_HURRY` of
+  the hurry timeout: who has to wait for the token waits for little of the time for which
+  it had nothing to say.
+* While messages come one by one, flow control allows a visit's packets in each
+  :data:`RENEWAL`: what was sent before that has arrived, and is not counted any more.  A
+  visit makes no more than :data:`MOST` in all.  Many messages at once do better in
+  packets that they share, which is what they come to while the token goes round.
 * It does not linger while somebody lacks a packet, nor for some visits after a SAFE
   message, which is delivered by rotations.
 * Whenever others have had to wait, more messages in a row are needed the next time.
@@ -37,7 +45,17 @@ from txspread.wire.identifiers import ProcId
 PATIENCE: Final = 0.002
 """Seconds for which the token waits for the next message."""
 LIMIT: Final = 0.005
-"""Seconds after which the token leaves with the next message."""
+"""Seconds after which the token leaves with the next message, where others spoke just now."""
+LONGEST: Final = 0.05
+"""The same where others have been silent for long."""
+SHARE: Final = 50
+"""Part of the time since others spoke for which the token stays."""
+SHARE_OF_HURRY: Final = 20
+"""Part of the hurry timeout for which the token may stay, if that is more than LIMIT."""
+RENEWAL: Final = 0.001
+"""Seconds in which a visit may make the packets that flow control allows."""
+MOST: Final = 512
+"""Packets of one visit; a third of what may be unstable, see ``flow.MAX_SEQ_GAP``."""
 LOOP_GAP: Final = 0.005
 """Seconds between two messages of a client that waits for the arrival of each."""
 NEEDED: Final = 4
@@ -61,9 +79,14 @@ class Lingering:
         self.active = False
         """The token is here and waits."""
         self.allowance = 0
-        """Packets that flow control still allows in this visit."""
+        """Packets that may still be made before the next renewal."""
         self.visits = 0
         """Visits that lingered, since the start of the daemon."""
+        self._quota = 0
+        self._left = 0
+        self._one_by_one = False
+        self._renewed_at = 0.0
+        self._disturbed_at = timers.now
         self._row = 0
         self._needed = NEEDED
         self._trust = 0
@@ -71,10 +94,19 @@ class Lingering:
         self._spoken_at = _NEVER
         self._leaves_at = 0.0
 
-    def visit(self, others_spoke: bool) -> None:
-        """A token has come; ``others_spoke`` if it counts packets that are not ours."""
+    def visit(self, now: float, others_spoke: bool, lacking: bool) -> None:
+        """A token has come.
+
+        Args:
+            now: seconds on the engine's clock.
+            others_spoke: it counts packets that are not ours.
+            lacking: somebody lacks a packet, or did in this rotation.
+
+        """
         if self._safe:
             self._safe -= 1
+        if others_spoke or lacking:
+            self._disturbed_at = now
         if others_spoke:
             if self._trust and self._needed < MOST_NEEDED:
                 self._needed *= 2
@@ -95,16 +127,50 @@ class Lingering:
         """Tell whether it should if one more message is sent now, soon after the last one."""
         return self._row + 1 >= self._needed and not self._safe
 
-    def begin(self, now: float, allowance: int) -> None:
-        """Keep the token, for at most so many packets."""
+    def begin(self, now: float, quota: int, sent: int, hurry_timeout: float) -> None:
+        """Keep the token.
+
+        Args:
+            now: seconds on the engine's clock.
+            quota: packets that flow control allows in a visit.
+            sent: how many this one has made.
+            hurry_timeout: seconds after which the leader looks for the token.
+
+        """
         self.active = True
-        self.allowance = allowance
         self.visits += 1
         self._trust += 1
         if self._trust % TRUSTED == 0 and self._needed > NEEDED:
             self._needed //= 2
-        self._leaves_at = now + LIMIT
+        self._quota = quota
+        self._left = MOST - sent
+        self.allowance = min(quota - sent, self._left)
+        self._one_by_one = True
+        self._renewed_at = now
+        longest = min(LONGEST, hurry_timeout / SHARE_OF_HURRY)
+        self._leaves_at = now + max(LIMIT, min(longest, (now - self._disturbed_at) / SHARE))
         self._timers.start(Timer.LINGER, PATIENCE)
+
+    def renews(self, messages: int, now: float) -> bool:
+        """Tell whether what this visit has sent so far has arrived, and allow as much again.
+
+        Args:
+            messages: how many are to be sent now.
+            now: seconds on the engine's clock.
+
+        """
+        if messages > 1:
+            self._one_by_one = False
+        if not self._one_by_one or now - self._renewed_at < RENEWAL:
+            return False
+        self._renewed_at = now
+        self.allowance = min(self._quota, self._left)
+        return True
+
+    def made(self, packets: int) -> None:
+        """Further packets were made."""
+        self.allowance -= packets
+        self._left -= packets
 
     def goes_on(self, now: float) -> bool:
         """Tell whether the token may stay after further packets."""
@@ -128,6 +194,7 @@ class Lingering:
         """The ring is gone."""
         self.end()
         self._row = self._trust = 0
+        self._disturbed_at = self._timers.now
 
 
 class Keeper:
@@ -151,10 +218,14 @@ class Keeper:
             self._who = 0
         self._last = now
 
+    def keeps(self) -> bool:
+        """Tell whether somebody seems to keep it, going by the packets heard since it was here."""
+        return self._last - self._first > SPAN and self._who != 0
+
     def ask(self) -> ProcId:
         """Who is to be asked for the token, once for each visit here; 0 for nobody."""
+        if not self.keeps():
+            return 0
         who = self._who
-        if who and self._last - self._first > SPAN:
-            self._who = 0
-            return who
-        return 0
+        self._who = 0
+        return who

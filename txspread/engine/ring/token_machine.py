@@ -147,7 +147,7 @@ class TokenRing:
         self._delivering = False
         self._clients_stopped = False
         self.token_follows = False
-        """The packets taken last came from who sends the token here."""
+        """The token may be close behind the packets taken last."""
 
     def connect(self, delivery: OrderedDelivery, gate: ClientGate) -> None:
         """Name the layers above, where they could not be made before this one."""
@@ -258,9 +258,9 @@ class TokenRing:
             machine = self._machine
             keeper = machine.keeper
             originator = originator_of(head)
-            self.token_follows = originator == machine.predecessor
             keeper.heard(originator, now)
-            if self._queues.current:
+            self.token_follows = originator == machine.predecessor and not keeper.keeps()
+            if self._queues.current or store.my_aru < store.highest_seq:
                 self._ask_for_token(keeper.ask())
 
     def token(self, data: bytes, now: float) -> None:

@@ -297,7 +297,7 @@ class TokenMachine:
         self.first_new = store.highest_seq + 1
         self.num_sent = 0
         lingering = self.lingering
-        lingering.visit(incoming_seq != self._last_seq)
+        lingering.visit(now, incoming_seq != self._last_seq, asked or token.aru < self._last_seq)
         self.keeper.visited()
         quota = self._flow.quota(token.flow_control)
         queue = self._queues.current
@@ -349,7 +349,7 @@ class TokenMachine:
             and self._membership.state is _OP
         ):
             counters.tokens_lingered += 1
-            lingering.begin(now, quota - self.num_sent)
+            lingering.begin(now, quota, self.num_sent, self._identity.hurry_timeout)
         else:
             datagram = token.encode()
             self._network.send_token(datagram)
@@ -488,9 +488,13 @@ class TokenMachine:
         if token is None or not self.runs():
             return False
         lingering = self.lingering
-        sent = self._visit_longer(token, lingering.allowance, None, self._timers.now)
-        lingering.allowance -= sent
-        if self._queues.current or not lingering.goes_on(self._timers.now):
+        now = self._timers.now
+        if lingering.renews(len(self._queues.current), now):
+            flow = self._flow
+            token.flow_control = flow.contribute(token.flow_control, 0, 0)
+        sent = self._visit_longer(token, lingering.allowance, None, now)
+        lingering.made(sent)
+        if self._queues.current or not lingering.goes_on(now):
             self._pass_on()
         return sent > 0
 
