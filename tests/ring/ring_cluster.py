@@ -23,6 +23,7 @@ from txspread.engine.ring_interfaces import (
     Timer,
 )
 from txspread.wire.constants import PacketType
+from txspread.wire.datagram import CONTROL, HURRY, MEMBERSHIP
 from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.message import encode_message
 from txspread.wire.packet import PacketHeader, cut_train
@@ -235,11 +236,15 @@ class Member:
 
     # The inputs
     def take_data(self, packet: bytes) -> None:
+        now = self.cluster.now
+        others = {member.id for member in self.cluster.members}
+        if self.ring.data_packets([packet], 0, now, others, CONTROL | MEMBERSHIP | HURRY):
+            return
         header = PacketHeader.decode(packet)
-        if header.type & 0x40:
-            self.ring.hurry(header, self.cluster.now)
+        if header.type & HURRY:
+            self.ring.hurry(header, now)
         else:
-            self.ring.data_packet(packet, header, self.cluster.now)
+            self.ring.data_packet(packet, header, now)
 
     def take_token(self, token: bytes) -> None:
         self.ring.token(token, self.cluster.now)

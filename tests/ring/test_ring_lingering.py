@@ -7,6 +7,7 @@ from ring_cluster import Cluster, Member, formed
 from ring_probe import Probe
 
 from txspread.engine.ring.lingering import (
+    INTRODUCTIONS,
     LIMIT,
     LONGEST,
     LOOP_GAP,
@@ -21,7 +22,8 @@ from txspread.engine.ring.lingering import (
 from txspread.engine.ring_interfaces import MembershipState, Timer
 from txspread.wire.constants import PacketType
 from txspread.wire.datagram import HURRY
-from txspread.wire.packet import PacketHeader
+from txspread.wire.identifiers import MembershipId
+from txspread.wire.packet import NO_MEMBERSHIP, PacketHeader
 
 BIG = 1300
 """Bytes of a body that leaves no room for another message in its packet."""
@@ -112,6 +114,13 @@ def undisturbed(silent: float, hurry_timeout: float = 2.0, **changes: object):
     cluster, member = talking(1, **changes)
     machine = member.ring._machine
     machine._identity.hurry_timeout = hurry_timeout
+    others = [one for one in cluster.members if one is not member]
+    number = 0
+    while any(one.ring._machine.keeper._called.get(member.id, 0) < INTRODUCTIONS for one in others):
+        number += 1
+        assert number < 1000, "the others have not introduced themselves"
+        cluster.now += SPAN
+        say(cluster, member, f"known {number}")
     cluster.run(lambda: not machine.lingering.active)
     cluster.settle()
     cluster.now += silent
@@ -195,8 +204,7 @@ def test_a_visit_makes_a_bounded_number_of_packets_in_all():
 
 
 def test_who_lacks_a_packet_asks_the_keeper_of_the_token():
-    probe = Probe(1)
-    probe.pass_token(seq=0)
+    probe = acquainted()
     heard = {one.id for one in probe.members}
     hurries = probe.counters.hurries_sent
     for seq, at in ((1, 0.0), (2, 2 * SPAN)):
@@ -247,9 +255,17 @@ def test_a_hurry_of_a_member_makes_the_token_leave(index: int):
     cluster.settle()
 
 
-def test_who_waits_asks_the_keeper_of_the_token():
-    probe = Probe(1)
+def acquainted(index: int = 1) -> Probe:
+    """A member that the others know to call for the token."""
+    probe = Probe(index)
+    for one in probe.members:
+        probe.ring._machine.keeper._called[one.id] = INTRODUCTIONS
     probe.pass_token(seq=0)
+    return probe
+
+
+def test_who_waits_asks_the_keeper_of_the_token():
+    probe = acquainted()
     heard = {one.id for one in probe.members}
     probe.me.submit("mine")
     hurries = probe.counters.hurries_sent
@@ -264,8 +280,7 @@ def test_who_waits_asks_the_keeper_of_the_token():
 
 
 def test_who_speaks_first_asks_the_keeper_that_it_has_heard():
-    probe = Probe(1)
-    probe.pass_token(seq=0)
+    probe = acquainted()
     heard = {one.id for one in probe.members}
     hurries = probe.counters.hurries_sent
     for seq, at in ((1, 0.0), (2, 2 * SPAN)):
@@ -276,9 +291,55 @@ def test_who_speaks_first_asks_the_keeper_that_it_has_heard():
     assert probe.counters.hurries_sent == hurries + 1
 
 
-def test_nobody_is_asked_when_several_have_spoken():
+def test_a_member_introduces_itself_to_a_keeper_though_it_needs_nothing():
     probe = Probe(1)
-    probe.pass_token(seq=0)
+    heard = {one.id for one in probe.members}
+    ring = probe.me.membership.active.id
+    seq = 0
+    for turn in range(INTRODUCTIONS + 2):
+        before = len(probe.data)
+        probe.pass_token(seq=seq)
+        for _packet in range(4):
+            seq += 1
+            now = probe.cluster.now + seq * SPAN
+            assert probe.ring.data_packets([probe.packet(seq)], 0, now, heard, 0) == 1
+        called = [(how, to, one.memb_id) for how, to, one in probe.data[before:]]
+        expected = [("daemon", probe.members[2].id, ring)] if turn < INTRODUCTIONS else []
+        assert called == expected
+
+
+def test_a_hurry_to_the_leader_of_an_idle_ring_names_no_ring_as_upstreams():
+    probe = Probe(1)
+    for _turn in range(3):
+        probe.pass_token()
+    probe.me.submit("mine")
+    how, to, header = probe.data[-1]
+    assert (how, to, header.memb_id) == ("daemon", probe.members[0].id, NO_MEMBERSHIP)
+    assert header.type & HURRY
+
+
+@pytest.mark.parametrize("missing", ["one is silent", "one names no ring", "one named the last"])
+def test_the_token_stays_longer_only_where_every_other_member_calls(missing: str):
+    cluster, member = undisturbed(100.0)
+    machine = member.ring._machine
+    machine.lingering._callers.clear()
+    first, last = (one.id for one in cluster.members if one is not member)
+    ring = machine._membership.active.id
+    machine.hurry(first, ring)
+    if missing == "one names no ring":
+        machine.hurry(last, NO_MEMBERSHIP)
+    elif missing == "one named the last":
+        machine.hurry(last, MembershipId(ring.proc_id, ring.time - 1))
+    now = cluster.now
+    machine.lingering.begin(now, 20, 1, 2, 2.0)
+    assert machine.lingering._leaves_at == now + LIMIT
+    machine.hurry(last, ring)
+    machine.lingering.begin(now, 20, 1, 2, 2.0)
+    assert machine.lingering._leaves_at == now + LONGEST
+
+
+def test_nobody_is_asked_when_several_have_spoken():
+    probe = acquainted()
     heard = {one.id for one in probe.members}
     for seq, sender in ((1, 2), (2, 0), (3, 2)):
         now = probe.cluster.now + seq * SPAN

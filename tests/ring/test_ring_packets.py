@@ -6,7 +6,7 @@ import pytest
 from ring_cluster import message
 from ring_probe import HASH, Probe
 
-from txspread.engine.ring.lingering import SPAN
+from txspread.engine.ring.lingering import INTRODUCTIONS, SPAN
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId
 from txspread.wire.packet import encode_packet, read_fragments
@@ -306,6 +306,7 @@ def test_a_token_is_expected_close_behind_the_predecessors_packets():
 def test_no_token_is_expected_behind_the_packets_of_who_keeps_it():
     probe = Probe(1)
     heard = {member.id for member in probe.members}
+    probe.ring._machine.keeper._called[probe.members[0].id] = INTRODUCTIONS
     probe.pass_token(seq=0)
     begin = probe.cluster.now
     follows = []

@@ -14,10 +14,9 @@ Rules:
   been here for long enough, or when packets are made faster than flow control allows, so
   that it goes round while that message is delivered and answered; and at once when a
   member says HURRY.
-* Long enough is a :data:`SHARE` of the time since another member spoke or lacked a
-  packet, from :data:`LIMIT` to :data:`LONGEST` and not more than a :data:`SHARE_OF_HURRY` of
-  the hurry timeout: who has to wait for the token waits for little of the time for which
-  it had nothing to say.
+* Long enough is :data:`LIMIT`; where every other member is known to call for the token
+  when it needs it, a :data:`SHARE` of the time since one of them spoke or lacked a packet, up to
+  :data:`LONGEST` and to a :data:`SHARE_OF_HURRY` of the hurry timeout, if that is longer.
 * While messages come one by one, flow control allows a visit's packets in each
   :data:`RENEWAL`: what was sent before that has arrived, and is not counted any more.  A
   visit makes no more than :data:`MOST` in all.  Many messages at once do better in
@@ -27,10 +26,13 @@ Rules:
 * Whenever others have had to wait, more messages in a row are needed the next time.
 * To the others the visit has only lasted longer: nobody has seen this token.
 
-Who has something to say meanwhile can tell: since the token was here, packets have
-come from one daemon only, and not all at once.  It sends that daemon a HURRY, once for
-each visit of its own.  Upstream's daemons take no notice of a HURRY unless they lead,
-and send none in this case; they wait until the token leaves.
+Who has something to say, or lacks a packet, meanwhile can tell: since the token was here,
+packets have come from one daemon only, and not all at once.  It sends that daemon a HURRY,
+once for each visit of its own.  Such a HURRY names the ring, which others leave empty, so
+the keeper learns who calls; to a keeper that it has not called before a member introduces
+itself so, :data:`INTRODUCTIONS` times, though it needs nothing.  Upstream's daemons take no
+notice of a HURRY unless they lead, and send none in this case; they wait until the token
+leaves.
 
 Source: ``docs/protocol/ring-ordering.md`` section 6.17.
 """
@@ -45,9 +47,9 @@ from txspread.wire.identifiers import ProcId
 PATIENCE: Final = 0.002
 """Seconds for which the token waits for the next message."""
 LIMIT: Final = 0.005
-"""Seconds after which the token leaves with the next message, where others spoke just now."""
+"""Seconds after which the token leaves with the next message."""
 LONGEST: Final = 0.05
-"""The same where others have been silent for long."""
+"""The same where all others can call for it and have been silent for long."""
 SHARE: Final = 50
 """Part of the time since others spoke for which the token stays."""
 SHARE_OF_HURRY: Final = 20
@@ -68,6 +70,8 @@ SAFE_VISITS: Final = 4
 """Visits of the token after which a SAFE message is delivered everywhere."""
 SPAN: Final = 0.0003
 """Seconds over which one daemon's packets must have come for it to be asked for the token."""
+INTRODUCTIONS: Final = 3
+"""Calls for a token that is not needed, to each keeper; one of them will arrive."""
 _NEVER: Final = -1e9
 
 
@@ -87,6 +91,7 @@ class Lingering:
         self._one_by_one = False
         self._renewed_at = 0.0
         self._disturbed_at = timers.now
+        self._callers: set[ProcId] = set()
         self._row = 0
         self._needed = NEEDED
         self._trust = 0
@@ -127,13 +132,18 @@ class Lingering:
         """Tell whether it should if one more message is sent now, soon after the last one."""
         return self._row + 1 >= self._needed and not self._safe
 
-    def begin(self, now: float, quota: int, sent: int, hurry_timeout: float) -> None:
+    def called_by(self, proc_id: ProcId) -> None:
+        """A member calls for the token, and will do so whenever it needs it."""
+        self._callers.add(proc_id)
+
+    def begin(self, now: float, quota: int, sent: int, others: int, hurry_timeout: float) -> None:
         """Keep the token.
 
         Args:
             now: seconds on the engine's clock.
             quota: packets that flow control allows in a visit.
             sent: how many this one has made.
+            others: how many other members the ring has.
             hurry_timeout: seconds after which the leader looks for the token.
 
         """
@@ -147,8 +157,11 @@ class Lingering:
         self.allowance = min(quota - sent, self._left)
         self._one_by_one = True
         self._renewed_at = now
-        longest = min(LONGEST, hurry_timeout / SHARE_OF_HURRY)
-        self._leaves_at = now + max(LIMIT, min(longest, (now - self._disturbed_at) / SHARE))
+        stay = LIMIT
+        if len(self._callers) >= others:
+            longest = min(LONGEST, hurry_timeout / SHARE_OF_HURRY)
+            stay = max(stay, min(longest, (now - self._disturbed_at) / SHARE))
+        self._leaves_at = now + stay
         self._timers.start(Timer.LINGER, PATIENCE)
 
     def renews(self, messages: int, now: float) -> bool:
@@ -195,14 +208,21 @@ class Lingering:
         self.end()
         self._row = self._trust = 0
         self._disturbed_at = self._timers.now
+        self._callers.clear()
 
 
 class Keeper:
-    """Which peer seems to keep the token while this daemon has something to say."""
+    """Which peer seems to keep the token while it does not come here."""
 
     def __init__(self) -> None:
         self._who: ProcId = 0
         self._first = self._last = _NEVER
+        self._called: dict[ProcId, int] = {}
+
+    def forget(self) -> None:
+        """The ring is gone."""
+        self.visited()
+        self._called.clear()
 
     def visited(self) -> None:
         """The token was here."""
@@ -219,13 +239,23 @@ class Keeper:
         self._last = now
 
     def keeps(self) -> bool:
-        """Tell whether somebody seems to keep it, going by the packets heard since it was here."""
+        """Tell whether somebody seems to keep it, and was not asked yet since it was here."""
         return self._last - self._first > SPAN and self._who != 0
 
-    def ask(self) -> ProcId:
-        """Who is to be asked for the token, once for each visit here; 0 for nobody."""
+    def ask(self, needed: bool = True) -> ProcId:
+        """Who is to be asked for the token, once for each visit here; 0 for nobody.
+
+        Args:
+            needed: it is; otherwise only who hardly knows yet that it can be called
+                is asked.
+
+        """
         if not self.keeps():
             return 0
         who = self._who
+        calls = self._called.get(who, 0)
+        if not needed and calls >= INTRODUCTIONS:
+            return 0
+        self._called[who] = calls + 1
         self._who = 0
         return who

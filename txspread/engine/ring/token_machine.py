@@ -56,7 +56,7 @@ from txspread.engine.ring_interfaces import (
 )
 from txspread.wire.constants import WATER_MARK, PacketType
 from txspread.wire.datagram import HURRY
-from txspread.wire.identifiers import ProcId
+from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.packet import NO_MEMBERSHIP, PacketHeader, encode_bare
 
 _OP: Final = MembershipState.OP
@@ -259,9 +259,11 @@ class TokenRing:
             keeper = machine.keeper
             originator = originator_of(head)
             keeper.heard(originator, now)
-            self.token_follows = originator == machine.predecessor and not keeper.keeps()
-            if self._queues.current or store.my_aru < store.highest_seq:
-                self._ask_for_token(keeper.ask())
+            kept = keeper.keeps()
+            self.token_follows = originator == machine.predecessor and not kept
+            if kept:
+                needed = bool(self._queues.current) or store.my_aru < store.highest_seq
+                self._call(keeper.ask(needed))
 
     def token(self, data: bytes, now: float) -> None:
         """Take one regular token: pass it on, then deliver what it has set free.
@@ -276,7 +278,7 @@ class TokenRing:
 
     def hurry(self, header: PacketHeader, now: float) -> None:
         """Take a HURRY packet: the leader lets a held token go."""
-        if self._machine.hurry(header.proc_id):
+        if self._machine.hurry(header.proc_id, header.memb_id):
             self._deliver_soon()
 
     def timer(self, timer: Timer, now: float) -> None:
@@ -432,21 +434,23 @@ class TokenRing:
         elif machine.idle():
             leader = self._membership.active.leader
             if leader != self._identity.me:
-                self._ask_for_token(leader)
+                self._send_hurry(leader, NO_MEMBERSHIP)
             elif machine.hurry(leader):
                 self._deliver_soon()
         else:
-            self._ask_for_token(machine.keeper.ask())
+            self._call(machine.keeper.ask())
 
-    def _ask_for_token(self, holder: ProcId) -> None:
-        """Send a HURRY to who keeps the token; 0: nobody is known to."""
-        if holder:
-            self.counters.hurries_sent += 1
-            identity = self._identity
-            self._network.send_to_daemon(
-                holder,
-                encode_bare(HURRY, identity.me, identity.me, NO_MEMBERSHIP, identity.conf_hash),
-            )
+    def _call(self, keeper: ProcId) -> None:
+        """Send a HURRY to who keeps the token though the ring is not idle; 0: nobody does."""
+        if keeper:
+            self._send_hurry(keeper, self._membership.active.id)
+
+    def _send_hurry(self, holder: ProcId, ring: MembershipId) -> None:
+        self.counters.hurries_sent += 1
+        identity = self._identity
+        self._network.send_to_daemon(
+            holder, encode_bare(HURRY, identity.me, identity.me, ring, identity.conf_hash)
+        )
 
     def _refuse(self, message: bytes) -> None:
         self.counters.refused_messages += 1

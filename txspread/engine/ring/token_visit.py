@@ -69,7 +69,7 @@ from txspread.engine.ring_interfaces import (
 from txspread.wire.constants import PacketType
 from txspread.wire.datagram import ARQ, ARQ_SHIFT, RETRANS, RETRANS_SHIFT
 from txspread.wire.errors import ProtocolError
-from txspread.wire.identifiers import ProcId
+from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.token import RetransmissionRequest, Token
 
 MAX_WRAP_SEQUENCE_VALUE: Final = 1 << 30
@@ -148,6 +148,7 @@ class TokenMachine:
         self._last = None
         self._held = False
         self.lingering.forget()
+        self.keeper.forget()
         self._last_arq = self._last_retrans = self._last_seq = self._last_aru = 0
         self.just_installed = False
         self.prefer_tokens = False
@@ -349,7 +350,9 @@ class TokenMachine:
             and self._membership.state is _OP
         ):
             counters.tokens_lingered += 1
-            lingering.begin(now, quota, self.num_sent, self._identity.hurry_timeout)
+            lingering.begin(
+                now, quota, self.num_sent, len(view.members) - 1, self._identity.hurry_timeout
+            )
         else:
             datagram = token.encode()
             self._network.send_token(datagram)
@@ -452,8 +455,12 @@ class TokenMachine:
             and self.runs()
         )
 
-    def hurry(self, proc_id: ProcId) -> bool:
+    def hurry(self, proc_id: ProcId, ring: MembershipId | None = None) -> bool:
         """A member (or this daemon) has a message while the ring is idle, or waits for the token.
+
+        Args:
+            proc_id: who.
+            ring: which ring it names; only who calls for a token that lingers names one.
 
         Returns:
             Whether new packets of this daemon's own went out with the token, so that
@@ -461,6 +468,8 @@ class TokenMachine:
 
         """
         view = self._membership.active
+        if ring == view.id and proc_id in view.members:
+            self.lingering.called_by(proc_id)
         if self.lingering.active:
             if proc_id in view.members:
                 self._pass_on()
