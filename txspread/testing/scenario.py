@@ -412,6 +412,9 @@ class Run:
     def _settle(self) -> bool:
         clock = self.network.clock
         started = clock.now
+        # A token that the storm has swallowed is missed up to a timeout later.
+        timeouts = self.network.configuration.timeouts
+        clock.run_until(started + max(timeouts.token, timeouts.form))
         if clock.run_while(lambda: not self.together(), settling_bound(self.network)):
             self.settled_after = clock.now - started
             return True
