@@ -31,12 +31,13 @@ def ring_of(
     upstream: Path,
     accelerated: str = "false",
     timeouts: dict[str, int] | None = None,
+    **further: object,
 ) -> DaemonRing:
-    """A ring of daemons of both kinds, that obeys a monitor."""
+    """A ring of daemons of both kinds, that obeys a monitor; ``further`` lines of spread.conf."""
     commands = [
         upstream_command(upstream) if kind == "u" else txspread_command() for kind in pattern
     ]
-    options = {"AcceleratedRing": accelerated, "DangerousMonitor": "true"}
+    options = {"AcceleratedRing": accelerated, "DangerousMonitor": "true", **further}
     return DaemonRing(commands, options, {**LOW_TIMEOUTS, **(timeouts or {})})
 
 

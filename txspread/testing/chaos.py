@@ -149,7 +149,7 @@ class Chaos:
         self.crowd.close()
         return self.problems + self.crowd.problems + breaches
 
-    def _connect(self, daemon: DaemonProcess, limit: float = 10.0) -> LiveClient | None:
+    def _connect(self, daemon: DaemonProcess, limit: float = 30.0) -> LiveClient | None:
         try:
             return self.crowd.connect(daemon.address, daemon.port, limit=limit)
         except OSError as error:
