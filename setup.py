@@ -37,11 +37,11 @@ HOT = {
         "assembly counters delivery flow identity lingering packet_store packing reception "
         "recovery retransmission sending token_machine token_visit"
     ),
-    "engine/groups": "layer names routing telling",
+    "engine/groups": "layer memberships names routing telling",
     "engine": (
         "interfaces local_ring node ring_interfaces ring_stack routing session_output "
-        "session_validation sessions sessions_admission sessions_pace sessions_serving "
-        "sessions_state timers trace traced_node"
+        "session_validation sessions sessions_admission sessions_handshakes sessions_pace "
+        "sessions_serving sessions_state timers trace traced_node"
     ),
     "daemon": "batch_receive batch_send datagrams host hub stream system_calls",
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from datagram_sockets import bound
 from twisted.internet.epollreactor import EPollReactor
 
 from txspread.config import Configuration, parse
@@ -215,3 +216,16 @@ def eventually() -> Callable[..., None]:
 def socket_directory(tmp_path_factory) -> Path:
     """A directory with a name short enough for a Unix socket."""
     return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+def sending():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.setblocking(False)
+        yield opened
+
+
+@pytest.fixture
+def receiving():
+    with bound() as opened:
+        yield opened

@@ -31,7 +31,7 @@ from typing import Final
 from txspread.config.model import Configuration
 from txspread.engine.alarms import AlarmSink, Category, Priority
 from txspread.engine.authentication import Authentication
-from txspread.engine.handshake import Handshake, PeerAddress, State
+from txspread.engine.handshake import PeerAddress
 from txspread.engine.interfaces import LocalSession, Ordering, StreamTransport
 from txspread.engine.session_validation import (
     DATA_TYPE_MASK,
@@ -46,6 +46,7 @@ from txspread.engine.session_validation import (
     unbounded_target,
 )
 from txspread.engine.sessions_admission import Admission
+from txspread.engine.sessions_handshakes import Handshakes
 from txspread.engine.sessions_serving import Serving, SessionHost
 from txspread.engine.sessions_state import Session, SessionState
 from txspread.engine.sessions_warning import SlowClients
@@ -67,7 +68,6 @@ from txspread.wire.message import (
     encode_message,
     encode_reject,
     field_name,
-    name_field,
 )
 from txspread.wire.session import encode_reject as encode_reject_code
 
@@ -128,7 +128,6 @@ class Sessions:
         """Asked before a JOIN is ordered, with the group; False sends a reject
         message (docs/protocol/client-session.md section 5.6)."""
         self._alarms = alarms
-        self._daemon_version = daemon_version
         self._max_messages = configuration.max_session_messages
         self._max_bytes = max(max_session_bytes, MAX_MESSAGE_SIZE)
         self._behind_messages = self._max_messages // 2
@@ -137,6 +136,16 @@ class Sessions:
         self._now = 0.0
         self._admission = Admission(random)
         self._serving = Serving(host, self._admission)
+        self._handshakes = Handshakes(
+            me_name,
+            daemon_version,
+            self._admission,
+            self._serving,
+            alarms,
+            self._send,
+            self._close_after_flush,
+            self._accepted,
+        )
         self._slow = SlowClients(alarms)
         self._authorized: dict[bytes, Session] = {}
         self._dirty: list[Session] = []
@@ -184,17 +193,8 @@ class Sessions:
             return session
         if self._admission.crowded:
             # Whoever has been silent longest makes room for a client that may speak.
-            self._refuse(self._admission.oldest_connecting())
-        session.handshake = Handshake(
-            self.authentication,
-            lambda name: self._admission.claim(session, name, self._now),
-            self.me_name,
-            self._daemon_version,
-            peer,
-            self._alarms,
-        )
-        self._admission.begin(session, now)
-        self._serving.update_accepting()
+            self._handshakes.expire(self._admission.oldest_connecting())
+        self._handshakes.begin(session, self.authentication, now)
         return session
 
     def received(self, session: Session, data: bytes, now: float) -> None:
@@ -213,7 +213,7 @@ class Sessions:
                 data = session.take()
             self._read_frames(session, data)
         elif session.state is SessionState.HANDSHAKE:
-            self._read_handshake(session, data)
+            self._handshakes.read(session, data, now)
 
     def writable(self, session: Session, now: float) -> None:
         """The kernel takes bytes for this client again."""
@@ -241,7 +241,7 @@ class Sessions:
                 # Its bytes may be here, not read through no fault of its own.
                 self._admission.postpone(session, now)
             else:
-                self._refuse(session)
+                self._handshakes.expire(session)
 
     def next_timer(self) -> float | None:
         """When :meth:`timer` has something to do, on the clock of the inputs."""
@@ -369,7 +369,7 @@ class Sessions:
                     self._read_frames(session, session.take())
             elif session.state is SessionState.HANDSHAKE:
                 if session.chunks:
-                    self._read_handshake(session, session.take())
+                    self._handshakes.read(session, session.take(), self._now)
             else:
                 continue
             if session.held:
@@ -527,50 +527,17 @@ class Sessions:
         old_type = ServiceType.CAUSED_BY_JOIN | (frame[0] & SELF_DISCARD)
         self.write(session, encode_reject(frame, old_type, [group, session.private_group]))
 
-    # --- the handshake
-
-    def _read_handshake(self, session: Session, data: bytes) -> None:
-        handshake = session.handshake
-        if handshake is None or session.closing:
-            return
-        handshake.receive(data)
-        self._advance_handshake(session, handshake)
-
-    def _refuse(self, session: Session) -> None:
-        """The time for a step of the handshake is over."""
-        handshake = session.handshake
-        if handshake is not None:
-            handshake.expire()
-            self._advance_handshake(session, handshake)
-
-    def _advance_handshake(self, session: Session, handshake: Handshake) -> None:
-        output = handshake.take_output()
-        if output:
-            self._send(session, output)
-        if handshake.state is State.REFUSED:
-            self._forget_handshake(session)
-            self._admission.release(session)
-            self._close_after_flush(session)
-        elif handshake.state is State.ACCEPTED:
-            self._forget_handshake(session)
-            session.private_group = handshake.private_group
-            session.sender_field = name_field(session.private_group)
-            session.wants_membership = handshake.membership
-            session.state = _OPERATIONAL
-            self._authorized[session.private_group] = session
-            self._alarm(
-                "Sess_session_authorized: Accepting from %s with private name %s on mailbox %d",
-                format_address(session.peer.address),
-                printable(session.name),
-                session.mailbox,
-            )
-            if handshake.rest:
-                self._read_frames(session, handshake.rest)
-
-    def _forget_handshake(self, session: Session) -> None:
-        session.handshake = None
-        self._admission.settle(session)
-        self._serving.update_accepting()
+    def _accepted(self, session: Session, rest: bytes) -> None:
+        """The handshake is complete; ``rest`` has come behind it."""
+        self._authorized[session.private_group] = session
+        self._alarm(
+            "Sess_session_authorized: Accepting from %s with private name %s on mailbox %d",
+            format_address(session.peer.address),
+            printable(session.name),
+            session.mailbox,
+        )
+        if rest:
+            self._read_frames(session, rest)
 
     # --- ending
 
@@ -578,9 +545,8 @@ class Sessions:
         """The stream has ended and everything before that is processed."""
         if session.state is _OPERATIONAL:
             self._kill(session)
-        elif session.handshake is not None:
-            session.handshake.end_of_file()
-            self._advance_handshake(session, session.handshake)
+        else:
+            self._handshakes.end_of_file(session)
 
     def _refuse_frame(self, session: Session, refusal: Refusal) -> None:
         self._alarms.alarm(refusal.category, Priority.WARNING, refusal.text, *refusal.args)

@@ -3,8 +3,9 @@
 One :class:`Groups` per daemon.  The ring layer calls it strictly in delivery
 order (:class:`~txspread.engine.interfaces.OrderedDelivery`); what it does with
 each event in each state is the table in :mod:`txspread.engine.groups.machine`.
-Routing of regular messages, the hot path, is in
-:mod:`txspread.engine.groups.routing`.
+Messages are handled here, memberships and the exchange of state in
+:mod:`txspread.engine.groups.memberships`; routing of regular messages, the hot path,
+is in :mod:`txspread.engine.groups.routing`.
 
 Source: ``docs/protocol/groups.md`` sections 3 to 10.
 """
@@ -17,12 +18,9 @@ from typing import Final
 
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, Priority
-from txspread.engine.groups import changes, notifications
+from txspread.engine.groups import notifications
 from txspread.engine.groups.exchange import (
     MAX_RECORD_MEMBERS,
-    Arrival,
-    Exchange,
-    state_messages,
 )
 from txspread.engine.groups.log import GroupsLog
 from txspread.engine.groups.machine import (
@@ -30,15 +28,13 @@ from txspread.engine.groups.machine import (
     Action,
     Event,
     GroupsState,
-    RingOutOfOrder,
 )
+from txspread.engine.groups.memberships import Memberships
 from txspread.engine.groups.names import daemon_order, split_private_group
 from txspread.engine.groups.routing import ROUTING_HEADER, Router
 from txspread.engine.groups.state import DaemonMembers, Group, GroupTable
 from txspread.engine.groups.telling import Teller
 from txspread.engine.interfaces import (
-    DeliveryThreshold,
-    DownQueue,
     LocalSession,
     LocalSessions,
     Ordering,
@@ -54,14 +50,12 @@ from txspread.wire.constants import (
     MAX_GROUPS_PER_MESSAGE,
     MESSAGE_HEADER_SIZE,
     SELF_DISCARD,
-    PacketType,
     ServiceType,
 )
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import MembershipId, ProcId
 from txspread.wire.message import (
     MessageHeader,
-    encode_message,
     field_name,
     normalize,
 )
@@ -113,29 +107,28 @@ class Groups:
 
         """
         self._me = me.id
-        self._my_name = me.name_bytes
-        self._configuration = configuration
         self._ids = {daemon.name_bytes: daemon.id for daemon in configuration.daemons}
         self._position = configuration.position
-        self._ordering = ordering
         self._sessions = sessions
         self._log = GroupsLog(alarms)
         self._tell = Teller(me.id, sessions)
-        self._reform = reform
-        self._state = GroupsState.GOP
         self._table = GroupTable(me.id)
+        self._memberships = Memberships(
+            me,
+            configuration,
+            ordering,
+            sessions,
+            self._table,
+            self._tell,
+            self._log,
+            self._entered,
+            reform,
+        )
         self._router = Router(self._table, sessions)
         self._fan_out = self._table.fan_out
         self._routes = self._table.routes
         self._write = sessions.write
-        self._synced_set: list[ProcId] = [me.id]
-        self._trans_members: tuple[ProcId, ...] = (me.id,)
-        self._trans_id = MembershipId(me.id, -1)
-        self._reg_members: tuple[ProcId, ...] = (me.id,)
-        self._reg_id = MembershipId(me.id, -1)
-        self._exchange: Exchange | None = None
         self._pending_joins: dict[bytes, int] = {}
-        self._lost_kills: dict[bytes, None] = {}
         self._regular = ENDIAN_MARKER
         """What the kind bits of a message are that may be routed at once; none in
         an exchange."""
@@ -145,7 +138,7 @@ class Groups:
     @property
     def state(self) -> GroupsState:
         """Present state; its value is the status report's ``gstate``."""
-        return self._state
+        return self._memberships.state
 
     @property
     def count(self) -> int:
@@ -160,7 +153,7 @@ class Groups:
     @property
     def synced_set(self) -> tuple[ProcId, ...]:
         """Daemons known to hold the same replica, in configuration order."""
-        return tuple(self._synced_set)
+        return tuple(self._memberships.synced_set)
 
     def members(self, group: bytes) -> list[bytes]:
         """Members of a group as clients see them listed; empty if there is none."""
@@ -352,7 +345,7 @@ class Groups:
             elif kind & KILL_MESS:
                 self._on_kill(sender)
             elif kind & GROUPS_MESS:
-                self._on_groups(message)
+                self._memberships.on_groups(message)
             else:
                 self._on_regular(normalize(message), kind, num_groups, data_len)
         except ProtocolError as error:
@@ -371,8 +364,9 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_join: %s joins group %s", who, name)
-        if self._state not in _JOINS_IN:
-            self._refuse("JOIN", who)
+        memberships = self._memberships
+        if memberships.state not in _JOINS_IN:
+            memberships.refuse("JOIN", who)
             return
         group = self._table.groups.get(name)
         record = None if group is None else group.daemons.get(daemon)
@@ -382,12 +376,12 @@ class Groups:
         if record is not None and len(record.names) >= MAX_RECORD_MEMBERS:
             self._log.drop("full group", "JOIN of %s: %d members there", who, len(record.names))
             return
-        operational = self._state is GroupsState.GOP
+        operational = memberships.state is GroupsState.GOP
         if group is None:
-            identifier = self._reg_id if operational else self._trans_id
+            identifier = memberships.reg_id if operational else memberships.trans_id
             group = self._table.create(name, identifier, 0)
         if record is None:
-            established = operational or daemon in self._trans_members
+            established = operational or daemon in memberships.trans_members
             record = DaemonMembers(
                 daemon,
                 daemon_order(self._position, daemon),
@@ -403,7 +397,7 @@ class Groups:
             else:
                 # Nobody here sent this JOIN; the replicas agree on the member, so
                 # take it out again the way every session ends.
-                self._submit_kill(who)
+                memberships.submit_kill(who)
         if record.membership_id is None:
             group.changed = True
         self._tell.joined(group, who)
@@ -417,8 +411,8 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_leave: %s leaves group %s", who, name)
-        if self._state not in _LEAVES_IN:
-            self._refuse("LEAVE", who)
+        if self._memberships.state not in _LEAVES_IN:
+            self._memberships.refuse("LEAVE", who)
             return
         group = self._table.groups.get(name)
         if group is None:
@@ -439,10 +433,10 @@ class Groups:
         if daemon is None:
             return
         self._log.info("G_handle_kill: %s is killed", who)
-        if self._state not in _KILLS_IN:
+        if self._memberships.state not in _KILLS_IN:
             if daemon == self._me and self._sessions.find(who) is not None:
-                self._lost_kills[who] = None
-            self._refuse("KILL", who)
+                self._memberships.kill_after_exchange(who)
+            self._memberships.refuse("KILL", who)
             return
         for group in self._table.groups_of(who):
             record = group.daemons.get(daemon)
@@ -476,9 +470,6 @@ class Groups:
             )
         return daemon
 
-    def _submit_kill(self, who: bytes) -> None:
-        self._ordering.submit(encode_message(_BROKEN_CONNECTION, who, ()), PacketType.SAFE)
-
     # -- memberships -----------------------------------------------------------------
 
     def on_transitional(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
@@ -488,18 +479,7 @@ class Groups:
             RingOutOfOrder: a transitional signal cannot come now.
 
         """
-        step = TRANSITIONS[self._state, Event.TRANSITIONAL]
-        self._log.info("G_handle_trans_memb:  with %s id", membership_id)
-        self._log.info("G_handle_trans_memb in %s", self._state.name)
-        if step.action is Action.BROKEN:
-            raise RingOutOfOrder(f"transitional membership in {self._state.name}")
-        self._trans_members = tuple(members)
-        self._trans_id = membership_id
-        if step.action is Action.MARK_LOST:
-            self._mark_lost()
-        else:
-            changes.note_lost(self._table, self._trans_members)
-        self._enter(step.next_state)
+        self._memberships.on_transitional(members, membership_id)
 
     def on_regular(self, members: Sequence[ProcId], membership_id: MembershipId) -> None:
         """Hear that a new ring is installed.
@@ -508,163 +488,22 @@ class Groups:
             RingOutOfOrder: a regular membership cannot come now.
 
         """
-        smaller = len(members) == len(self._trans_members)
-        event = Event.REGULAR_SMALLER if smaller else Event.REGULAR_LARGER
-        step = TRANSITIONS[self._state, event]
-        self._log.info("G_handle_reg_memb:  with %s id", membership_id)
-        self._log.info("G_handle_reg_memb in %s", self._state.name)
-        if step.action is Action.BROKEN:
-            raise RingOutOfOrder(f"regular membership in {self._state.name}")
-        self._reg_members = tuple(members)
-        self._reg_id = membership_id
-        if step.action is Action.DROP_LOST:
-            changes.drop_lost(self._table, self._tell, self._log, membership_id)
-            self._enter(step.next_state)
-            self._ordering.set_threshold(DeliveryThreshold.NONE)
-            return
-        if step.action is Action.BEGIN_EXCHANGE:
-            changes.remove_partitioned(self._table)
-            self._sessions.block()
-            self._ordering.switch_queue(DownQueue.GROUPS)
-            self._ordering.set_threshold(DeliveryThreshold.AGREED)
-        else:
-            self._take_over_exchange()
-        self._exchange = Exchange(
-            membership_id, self._reg_members, self._synced_set, self._configuration
-        )
-        self._send_state()
-        self._enter(step.next_state)
+        self._memberships.on_regular(members, membership_id)
 
-    def _enter(self, state: GroupsState) -> None:
-        self._state = state
-        free = TRANSITIONS[state, Event.DATA].action is Action.ROUTE
+    def _entered(self) -> None:
+        """The state has changed, and with it what may be routed at once."""
+        free = TRANSITIONS[self._memberships.state, Event.DATA].action is Action.ROUTE
         self._regular = ENDIAN_MARKER if free else _NEVER
         self._routes.clear()
-
-    def _mark_lost(self) -> None:
-        changes.mark_lost(self._table, self._tell, self._trans_members, self._trans_id)
-        self._restrict_synced_set()
-        self._log.synced_set("G_handle_trans_memb", self._synced_set)
-
-    def _take_over_exchange(self) -> None:
-        """Regular membership in GGT (section 3.6)."""
-        exchange = self._exchange
-        if exchange is not None and exchange.own_complete:
-            self._extend_synced_set(exchange.merge(self._table))
-        changes.remove_outside(self._table, self._trans_members)
-        self._restrict_synced_set()
-        self._log.synced_set("G_handle_reg_memb", self._synced_set)
-
-    def _restrict_synced_set(self) -> None:
-        members = self._trans_members
-        self._synced_set = [proc_id for proc_id in self._synced_set if proc_id in members]
-
-    def _extend_synced_set(self, daemons: Sequence[ProcId]) -> None:
-        self._synced_set = sorted({*self._synced_set, *daemons}, key=self._order)
-
-    def _order(self, proc_id: ProcId) -> int:
-        return daemon_order(self._position, proc_id)
-
-    def _send_state(self) -> None:
-        """Send the synced set's state if this daemon speaks for it."""
-        if self._synced_set[0] != self._me:
-            return
-        messages = state_messages(self._table, self._my_name, self._reg_id, self._synced_set)
-        for message, packet_type in messages:
-            self._ordering.submit(message, packet_type)
-        self._log.info(
-            "G_handle_reg_memb: %d GROUPS messages sent in %s", len(messages), self._state.name
-        )
-
-    # -- the state exchange ------------------------------------------------------------
-
-    def _on_groups(self, message: bytes) -> None:
-        exchange = self._exchange
-        step = TRANSITIONS[self._state, Event.GROUPS]
-        if step.action is not Action.GATHER or exchange is None:
-            self._log.drop(
-                "GROUPS out of turn",
-                "G_handle_groups in %s",
-                self._state.name,
-                priority=Priority.CRITICAL,
-            )
-            return
-        try:
-            arrival = exchange.take(message)
-        except ProtocolError as error:
-            self._log.drop(
-                "bad GROUPS",
-                "GROUPS message refused: %s",
-                error,
-                priority=Priority.CRITICAL,
-            )
-            self._ask_to_reform(f"a GROUPS message was refused: {error}")
-            return
-        name = field_name(message[4:32])
-        if arrival is Arrival.STALE:
-            self._log.info(
-                "G_handle_groups: GROUPS message received from bad memb id, daemon %s.", name
-            )
-        elif arrival is Arrival.UNKNOWN:
-            self._log.drop("unknown daemon", "GROUPS message of unknown daemon %s", name)
-        else:
-            self._log.info(
-                "G_handle_groups: GROUPS message received from %s - msgs %d, daemons %d",
-                name,
-                exchange.messages,
-                exchange.daemons,
-            )
-            if arrival is Arrival.COMPLETE:
-                self._complete_exchange(exchange)
-
-    def _complete_exchange(self, exchange: Exchange) -> None:
-        """Every representative has told everything (section 3.10)."""
-        step = TRANSITIONS[self._state, Event.GROUPS_COMPLETE]
-        self._log.info(
-            "G_handle_groups: Last GROUPS message received - msgs %d, daemons %d",
-            exchange.messages,
-            exchange.daemons,
-        )
-        self._ordering.switch_queue(DownQueue.NORMAL)
-        self._sessions.unblock()
-        self._log.info("G_compute_and_notify:")
-        self._extend_synced_set(exchange.merge(self._table))
-        changes.renew_changed(self._table, self._tell, self._reg_id)
-        self._exchange = None
-        self._enter(GroupsState.GOP)
-        self._log.list_groups(self._table.in_order())
-        self._ordering.set_threshold(DeliveryThreshold.NONE)
-        lost_kills, self._lost_kills = self._lost_kills, {}
-        for who in lost_kills:
-            self._submit_kill(who)
-        if step.action is Action.MERGE_THEN_MARK_LOST:
-            self._mark_lost()
-            self._enter(step.next_state)
 
     # -- the rest ----------------------------------------------------------------------
 
     def reload(self, configuration: Configuration) -> None:
         """Take over another configuration (section 3.11); a membership change follows."""
-        self._configuration = configuration
         self._ids = {daemon.name_bytes: daemon.id for daemon in configuration.daemons}
         self._position = configuration.position
-        self._table.reorder(self._position)
-        if self._exchange is not None:
-            self._exchange.reload(configuration)
+        self._memberships.reload(configuration)
 
     def order_by(self, ordering: Ordering) -> None:
         """Submit to another ordering layer from now on, which installs a ring of its own."""
-        self._ordering = ordering
-
-    def _refuse(self, request: str, who: bytes) -> None:
-        self._log.drop(
-            f"{request} during exchange",
-            f"{request} of %s during the state exchange",
-            who,
-            priority=Priority.CRITICAL,
-        )
-        self._ask_to_reform(f"a {request} came during the state exchange")
-
-    def _ask_to_reform(self, reason: str) -> None:
-        if self._reform is not None:
-            self._reform(reason)
+        self._memberships.ordering = ordering
