@@ -5,9 +5,7 @@ from __future__ import annotations
 from membership_alone import Bench
 from membership_world import configuration_of
 
-from txspread.engine.membership.tables import (
-    Event,
-)
+from txspread.engine.membership.tables import Event
 from txspread.engine.ring_interfaces import MembershipState
 from txspread.wire import datagram
 from txspread.wire.identifiers import MembershipId

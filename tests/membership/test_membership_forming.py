@@ -33,18 +33,11 @@ from membership_events import (
 )
 from membership_world import LAN, configuration_of
 
-from txspread.engine.membership.tables import (
-    DropCause,
-)
+from txspread.engine.membership.tables import DropCause
 from txspread.engine.ring_interfaces import OldRingState, Timer
 from txspread.wire import datagram
 from txspread.wire.identifiers import MembershipId
-from txspread.wire.membership import (
-    Form1,
-    Form2,
-    Representative,
-    RingBlock,
-)
+from txspread.wire.membership import Form1, Form2, Representative, RingBlock
 from txspread.wire.token import NOBODY, Token
 
 # GATHER.

@@ -38,19 +38,11 @@ from membership_events import (
 )
 from membership_world import LAN, configuration_of
 
-from txspread.engine.membership.tables import (
-    DropCause,
-)
+from txspread.engine.membership.tables import DropCause
 from txspread.engine.ring_interfaces import Timer
 from txspread.wire import datagram
 from txspread.wire.identifiers import MembershipId
-from txspread.wire.membership import (
-    Form1,
-    Join,
-    Representative,
-    RingBlock,
-    encode_alive,
-)
+from txspread.wire.membership import Form1, Join, Representative, RingBlock, encode_alive
 from txspread.wire.packet import PacketHeader
 
 # OP.

@@ -5,21 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from membership_events import (
-    BLOCKING_EVENTS,
-    bench,
-)
+from membership_events import BLOCKING_EVENTS, bench
 from membership_table_text import tables_text
 
 from txspread.engine.membership.conditions import CONDITIONS
 from txspread.engine.membership.machine import ACTIONS
-from txspread.engine.membership.tables import (
-    EVENT_OF_TIMER,
-    TABLE,
-    Action,
-    Condition,
-    DropCause,
-)
+from txspread.engine.membership.tables import EVENT_OF_TIMER, TABLE, Action, Condition, DropCause
 from txspread.engine.ring_interfaces import MembershipState, Timer
 
 # The tables themselves.

@@ -63,12 +63,7 @@ from txspread.wire.constants import (
     SpreadCode,
 )
 from txspread.wire.identifiers import format_address
-from txspread.wire.message import (
-    HEADER_LE,
-    encode_message,
-    encode_reject,
-    field_name,
-)
+from txspread.wire.message import HEADER_LE, encode_message, encode_reject, field_name
 from txspread.wire.session import encode_reject as encode_reject_code
 
 DAEMON_VERSION: Final = (4, 4, 0)

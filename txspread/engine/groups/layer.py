@@ -19,26 +19,15 @@ from typing import Final
 from txspread.config.model import Configuration, Daemon
 from txspread.engine.alarms import AlarmSink, Priority
 from txspread.engine.groups import notifications
-from txspread.engine.groups.exchange import (
-    MAX_RECORD_MEMBERS,
-)
+from txspread.engine.groups.exchange import MAX_RECORD_MEMBERS
 from txspread.engine.groups.log import GroupsLog
-from txspread.engine.groups.machine import (
-    TRANSITIONS,
-    Action,
-    Event,
-    GroupsState,
-)
+from txspread.engine.groups.machine import TRANSITIONS, Action, Event, GroupsState
 from txspread.engine.groups.memberships import Memberships
 from txspread.engine.groups.names import daemon_order, split_private_group
 from txspread.engine.groups.routing import ROUTING_HEADER, Router
 from txspread.engine.groups.state import DaemonMembers, Group, GroupTable
 from txspread.engine.groups.telling import Teller
-from txspread.engine.interfaces import (
-    LocalSession,
-    LocalSessions,
-    Ordering,
-)
+from txspread.engine.interfaces import LocalSession, LocalSessions, Ordering
 from txspread.wire.constants import (
     ENDIAN_MARKER,
     GROUPS_MESS,
@@ -54,11 +43,7 @@ from txspread.wire.constants import (
 )
 from txspread.wire.errors import ProtocolError
 from txspread.wire.identifiers import MembershipId, ProcId
-from txspread.wire.message import (
-    MessageHeader,
-    field_name,
-    normalize,
-)
+from txspread.wire.message import MessageHeader, field_name, normalize
 
 _REJECT_MESS: Final = int(ServiceType.REJECT_MESS)
 _NOT_DATA: Final = JOIN_MESS | LEAVE_MESS | KILL_MESS | GROUPS_MESS | _REJECT_MESS

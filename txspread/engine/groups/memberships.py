@@ -17,13 +17,7 @@ from txspread.engine.alarms import Priority
 from txspread.engine.groups import changes
 from txspread.engine.groups.exchange import Arrival, Exchange, state_messages
 from txspread.engine.groups.log import GroupsLog
-from txspread.engine.groups.machine import (
-    TRANSITIONS,
-    Action,
-    Event,
-    GroupsState,
-    RingOutOfOrder,
-)
+from txspread.engine.groups.machine import TRANSITIONS, Action, Event, GroupsState, RingOutOfOrder
 from txspread.engine.groups.names import daemon_order
 from txspread.engine.groups.state import GroupTable
 from txspread.engine.groups.telling import Teller
