@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from ring_cluster import Cluster, Member, formed
 from ring_probe import Probe
@@ -97,16 +99,17 @@ def test_the_token_leaves_with_a_message_after_the_limit():
 
 def test_a_visit_makes_no_more_packets_than_flow_control_allows():
     cluster, member = talking(1, window=60, personal_window=3)
-    rounds: dict[int, int] = {}
     for number in range(40):
         say(cluster, member, f"m{number}")
-    for _how, _to, datagram in member.sent:
-        if _how == "all":
-            header = PacketHeader.decode(datagram)
-            rounds[header.token_round] = rounds.get(header.token_round, 0) + 1
-    assert max(rounds.values()) == 3
+    assert most_in_a_visit(member) == 3
     cluster.settle()
     assert all(one.ring._machine._last.flow_control == 0 for one in cluster.members)
+
+
+def most_in_a_visit(member: Member) -> int:
+    """Packets that one visit of the token has made at most."""
+    headers = [PacketHeader.decode(packet) for how, _to, packet in member.sent if how == "all"]
+    return max(Counter(header.token_round for header in headers).values())
 
 
 def undisturbed(silent: float, hurry_timeout: float = 2.0, **changes: object):
@@ -195,12 +198,7 @@ def test_a_visit_makes_a_bounded_number_of_packets_in_all():
         if number % 10 == 0:
             cluster.run(lambda number=number: f"m{number}" in member.upper.texts)
     cluster.settle()
-    rounds: dict[int, int] = {}
-    for how, _to, datagram in member.sent:
-        if how == "all":
-            header = PacketHeader.decode(datagram)
-            rounds[header.token_round] = rounds.get(header.token_round, 0) + 1
-    assert max(rounds.values()) == MOST
+    assert most_in_a_visit(member) == MOST
 
 
 def test_who_lacks_a_packet_asks_the_keeper_of_the_token():
