@@ -6,7 +6,7 @@ import pytest
 from ring_cluster import message
 from ring_probe import HASH, Probe
 
-from txspread.engine.ring.lingering import INTRODUCTIONS, SPAN
+from txspread.engine.ring.lingering import CERTAIN, INTRODUCTIONS
 from txspread.wire.constants import PacketType
 from txspread.wire.identifiers import MembershipId
 from txspread.wire.packet import encode_packet, read_fragments
@@ -311,7 +311,7 @@ def test_no_token_is_expected_behind_the_packets_of_who_keeps_it():
     begin = probe.cluster.now
     follows = []
     for seq in range(1, 5):
-        now = begin + seq * 0.6 * SPAN
+        now = begin + seq * 0.6 * CERTAIN
         assert probe.ring.data_packets([probe.packet(seq, sender=0)], 0, now, heard, 0) == 1
         follows.append(probe.ring.token_follows)
     assert follows == [True, True, False, False]

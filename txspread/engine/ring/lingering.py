@@ -70,6 +70,9 @@ SAFE_VISITS: Final = 4
 """Visits of the token after which a SAFE message is delivered everywhere."""
 SPAN: Final = 0.0003
 """Seconds over which one daemon's packets must have come for it to be asked for the token."""
+CERTAIN: Final = 0.002
+"""The same for that daemon to be trusted not to send the token close behind its next packet:
+longer than an upstream daemon's visit takes that sends many packets one by one."""
 INTRODUCTIONS: Final = 3
 """Calls for a token that is not needed, to each keeper; one of them will arrive."""
 _NEVER: Final = -1e9
@@ -241,6 +244,10 @@ class Keeper:
     def keeps(self) -> bool:
         """Tell whether somebody seems to keep it, and was not asked yet since it was here."""
         return self._last - self._first > SPAN and self._who != 0
+
+    def certainly(self) -> bool:
+        """Tell whether that has been so for long."""
+        return self._last - self._first > CERTAIN and self._who != 0
 
     def ask(self, needed: bool = True) -> ProcId:
         """Who is to be asked for the token, once for each visit here; 0 for nobody.

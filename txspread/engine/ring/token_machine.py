@@ -259,9 +259,8 @@ class TokenRing:
             keeper = machine.keeper
             originator = originator_of(head)
             keeper.heard(originator, now)
-            kept = keeper.keeps()
-            self.token_follows = originator == machine.predecessor and not kept
-            if kept:
+            self.token_follows = originator == machine.predecessor and not keeper.certainly()
+            if keeper.keeps():
                 needed = bool(self._queues.current) or store.my_aru < store.highest_seq
                 self._call(keeper.ask(needed))
 
